@@ -1,0 +1,3 @@
+//! The operations that the forward pass and the swarm need. Knows neither Gemma nor tasks.
+
+pub mod cpu;

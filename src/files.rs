@@ -1,0 +1,88 @@
+//! Files that must never be half-written, and their fingerprints.
+//!
+//! Whatever may later be mapped or resumed is written to a temporary name beside its place, synced
+//! and renamed. A directory is filled under a temporary name and renamed as a whole.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Reads a whole text file.
+pub fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(Error::io(path, "read"))
+}
+
+/// Writes `path` in one piece: `fill` writes to a temporary file beside it, which is then synced and
+/// renamed. When anything fails the temporary file is removed and `path` is as it was.
+pub fn write_atomic(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let temporary = temporary_beside(path);
+    let written = (|| {
+        let mut file = File::create(&temporary).map_err(Error::io(path, "create"))?;
+        let mut buffered = io::BufWriter::new(&mut file);
+        fill(&mut buffered).and_then(|()| buffered.flush()).map_err(Error::io(path, "write"))?;
+        drop(buffered);
+        file.sync_all().map_err(Error::io(path, "sync"))?;
+        fs::rename(&temporary, path).map_err(Error::io(path, "rename"))
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+        return written;
+    }
+    sync_parent(path)
+}
+
+/// Makes the directory `path` appear in one piece: `fill` fills a temporary directory beside it,
+/// which then takes the place of whatever stood at `path`.
+pub fn write_dir_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let temporary = temporary_beside(path);
+    let _ = fs::remove_dir_all(&temporary);
+    let written = (|| {
+        fs::create_dir_all(&temporary).map_err(Error::io(path, "create"))?;
+        fill(&temporary)?;
+        if path.exists() {
+            fs::remove_dir_all(path).map_err(Error::io(path, "replace"))?;
+        }
+        fs::rename(&temporary, path).map_err(Error::io(path, "rename"))
+    })();
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+        return written;
+    }
+    sync_parent(path)
+}
+
+/// SHA-256 of a file, in lower-case hexadecimal.
+pub fn sha256(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n_read = file.read(&mut buffer).map_err(Error::io(path, "read"))?;
+        if n_read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n_read]);
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn temporary_beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.partial"))
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = File::open(parent).map_err(Error::io(parent, "open"))?;
+    directory.sync_all().map_err(Error::io(parent, "sync"))
+}

@@ -1,0 +1,16 @@
+//! Model Swarms: adapts language-model experts by swarm search.
+//!
+//! Rooms, lowest first; a room imports only from rooms above it in this list:
+//! `error` | `files`, `rng` | `tensors`, `backend` | `adapter` | `model` | `task`, `swarm` |
+//! `run` | `commands` | the binary.
+
+pub mod adapter;
+pub mod backend;
+pub mod commands;
+pub mod error;
+pub mod files;
+pub mod model;
+pub mod rng;
+pub mod swarm;
+pub mod task;
+pub mod tensors;

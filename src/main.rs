@@ -1,0 +1,3 @@
+//! The `model-swarms` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The decoder: configuration, weights, forward pass, decoding, tokenizer and chat template.

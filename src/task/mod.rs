@@ -1,0 +1,1 @@
+//! Tasks: data files, prompts, answer parsing and scores.
