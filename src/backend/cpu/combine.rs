@@ -1,0 +1,1 @@
+//! Weighted sums of experts: the swarm's arithmetic over mapped adapters.

@@ -1,0 +1,298 @@
+//! Matrix products against a model's weights: `C (n_rows, n_out) = A (n_rows, n_in) * W^T`.
+//!
+//! W stands in a file as (n_out, n_in). It is packed once into panels of 32 outputs, (panel, n_in,
+//! 32), so that the innermost loop reads it front to back. A is copied block by block (at most
+//! [`ROW_BLOCK`] rows by `K_BLOCK` columns: it then stays in the second-level cache while all panels
+//! pass by). Bytes moved per call: W once per row block, A once, C once per `K_BLOCK` columns of A.
+//!
+//! The inner dimension is walked in order, whatever the blocking: between blocks the sums rest in C,
+//! and storing an f32 loses nothing.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Isa;
+use super::buffer::{Buffer, PANEL, padded};
+use super::gemm_tiles::{A_STRIDE, K_BLOCK, max_rows, tile};
+pub use super::gemm_tiles::Start;
+
+/// Rows of A that are worked on at once.
+pub const ROW_BLOCK: usize = 512;
+
+/// Reads row `out_idx` of a weight matrix, columns `range`, into the slice.
+pub type ReadRow<'a> = dyn Fn(usize, Range<usize>, &mut [f32]) + Send + Sync + 'a;
+
+/// One matrix of the file, of which several may stand side by side in one [`Weights`].
+pub struct Part<'a> {
+    /// Number of outputs.
+    pub n_out: usize,
+    /// Reads a row, widened to f32.
+    pub read: Box<ReadRow<'a>>,
+}
+
+/// Matrices that share their input, packed side by side; each begins at a whole panel.
+#[derive(Clone)]
+pub struct Weights {
+    n_in: usize,
+    n_panels: usize,
+    starts: Vec<usize>, // first column of each part, then the total: multiples of 32
+    panels: Buffer,     // (n_panels, n_in, 32), zero where a part's last panel is not full
+}
+
+impl Weights {
+    /// Packs the parts, each (n_out, n_in).
+    pub fn pack(n_in: usize, parts: &[Part]) -> Self {
+        let mut starts = vec![0];
+        for part in parts {
+            starts.push(starts[starts.len() - 1] + padded(part.n_out));
+        }
+        let n_panels = starts[parts.len()] / PANEL;
+        let mut panels = Buffer::zeros(n_panels * n_in * PANEL);
+        let mut jobs: Vec<(&Part, usize)> = Vec::with_capacity(n_panels);
+        for part in parts {
+            jobs.extend((0..part.n_out).step_by(PANEL).map(|first_out| (part, first_out)));
+        }
+        if n_in > 0 {
+            panels.par_chunks_mut(n_in * PANEL).zip(jobs).for_each(|(panel, (part, first_out))| {
+                let mut row = vec![0.0; n_in];
+                for j in 0..PANEL.min(part.n_out - first_out) {
+                    (part.read)(first_out + j, 0..n_in, &mut row);
+                    for (k, value) in row.iter().enumerate() {
+                        panel[k * PANEL + j] = *value;
+                    }
+                }
+            });
+        }
+        Self { n_in, n_panels, starts, panels }
+    }
+
+    /// Length of an input row.
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    /// Length of an output row: all parts, each padded to whole panels.
+    pub fn n_cols(&self) -> usize {
+        self.n_panels * PANEL
+    }
+
+    /// The first column of part `part_idx` in an output row.
+    pub fn start(&self, part_idx: usize) -> usize {
+        self.starts[part_idx]
+    }
+
+    /// All columns of the parts `parts`, as a range of panels.
+    pub fn panels_of(&self, parts: Range<usize>) -> Range<usize> {
+        self.starts[parts.start] / PANEL..self.starts[parts.end] / PANEL
+    }
+
+    /// Size in memory.
+    pub fn n_bytes(&self) -> usize {
+        self.panels.len() * size_of::<f32>()
+    }
+
+    /// The packed values of one part: (panels of the part, n_in, 32).
+    pub fn part_mut(&mut self, part_idx: usize) -> &mut [f32] {
+        let n_in = self.n_in;
+        let range = self.starts[part_idx] * n_in..self.starts[part_idx + 1] * n_in;
+        &mut self.panels[range]
+    }
+}
+
+/// Rows to multiply: `n_rows` rows, `stride` apart, of which the first `n_in` values count.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// The rows.
+    pub data: &'a [f32],
+    /// Distance between rows.
+    pub stride: usize,
+    /// Number of rows.
+    pub n_rows: usize,
+}
+
+/// Who computes a product: the calling thread, or all threads of the pool. The bits are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// The calling thread; other threads have rows of their own.
+    One,
+    /// All threads share the panels; for few rows against large weights.
+    All,
+}
+
+/// `c[i][j - first] (+)= sum over k of a[i][k] * w[j][k]` for the columns of `panels`, k in order.
+///
+/// `c` holds rows `c_stride` apart; column 0 is the first column of the first panel.
+#[allow(clippy::too_many_arguments)] // what BLAS's own interface takes
+pub fn gemm(
+    isa: Isa,
+    workers: Workers,
+    a: Rows,
+    w: &Weights,
+    panels: Range<usize>,
+    c: &mut [f32],
+    c_stride: usize,
+    start: Start,
+) {
+    let n_panels = panels.len();
+    if a.n_rows == 0 || n_panels == 0 {
+        return;
+    }
+    assert!(panels.end <= w.n_panels, "panels {panels:?} of {}", w.n_panels);
+    assert!(w.n_in <= a.stride, "rows {} apart are too short for {} inputs", a.stride, w.n_in);
+    assert!(a.data.len() >= (a.n_rows - 1) * a.stride + w.n_in, "A is too short");
+    assert!(n_panels * PANEL <= c_stride, "{n_panels} panels do not fit {c_stride} columns");
+    assert!(c.len() >= (a.n_rows - 1) * c_stride + n_panels * PANEL, "C is too short");
+    let c = SharedOut(c.as_mut_ptr());
+    let n_shares = match workers {
+        Workers::One => 1,
+        Workers::All => rayon::current_num_threads().min(n_panels),
+    };
+    let share = |share_idx: usize| {
+        let first = n_panels * share_idx / n_shares;
+        let last = n_panels * (share_idx + 1) / n_shares;
+        // SAFETY: the lengths were checked above; shares write to different columns.
+        unsafe {
+            let c = c.at(first * PANEL);
+            product(isa, a, w, panels.start + first..panels.start + last, c, c_stride, start);
+        }
+    };
+    if n_shares == 1 { share(0) } else { (0..n_shares).into_par_iter().for_each(share) }
+}
+
+/// A pointer into C that several threads hold, each for columns of its own.
+#[derive(Clone, Copy)]
+struct SharedOut(*mut f32);
+// SAFETY: `gemm` gives each thread columns of its own.
+unsafe impl Sync for SharedOut {}
+
+impl SharedOut {
+    /// # Safety
+    /// `offset` lies within C.
+    unsafe fn at(self, offset: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(offset) }
+    }
+}
+
+/// # Safety
+/// `c` points at a.n_rows rows, c_stride apart, with room for the columns of `panels`, and nobody
+/// else uses these columns.
+unsafe fn product(
+    isa: Isa,
+    a: Rows,
+    w: &Weights,
+    panels: Range<usize>,
+    c: *mut f32,
+    c_stride: usize,
+    start: Start,
+) {
+    let mut a_block = Buffer::zeros(a.n_rows.min(ROW_BLOCK) * A_STRIDE);
+    for first_row in (0..a.n_rows).step_by(ROW_BLOCK) {
+        let n_rows = ROW_BLOCK.min(a.n_rows - first_row);
+        let tiles = Tiles::new(n_rows, max_rows(isa));
+        for first_k in (0..w.n_in.max(1)).step_by(K_BLOCK) {
+            let n_steps = K_BLOCK.min(w.n_in - first_k);
+            for i in 0..n_rows {
+                let from = (first_row + i) * a.stride + first_k;
+                a_block[i * A_STRIDE..][..n_steps].copy_from_slice(&a.data[from..][..n_steps]);
+            }
+            let start = if first_k == 0 { start } else { Start::FromC };
+            for (panel_idx, panel) in panels.clone().enumerate() {
+                let b = &w.panels[(panel * w.n_in + first_k) * PANEL..][..n_steps * PANEL];
+                for (first, rows) in tiles.iter() {
+                    // SAFETY: a_block holds n_rows rows A_STRIDE apart, b n_steps rows of 32, and c
+                    // has room for every row and panel by the caller's promise.
+                    unsafe {
+                        let c = c.add((first_row + first) * c_stride + panel_idx * PANEL);
+                        let a = a_block.as_ptr().add(first * A_STRIDE);
+                        tile(isa, rows, n_steps, a, b.as_ptr(), PANEL, c, c_stride, start);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Cuts `n_rows` into tiles of at most `max` rows whose heights differ by one at most.
+#[derive(Clone, Copy)]
+pub(super) struct Tiles {
+    n_rows: usize,
+    n_tiles: usize,
+}
+
+impl Tiles {
+    pub(super) fn new(n_rows: usize, max: usize) -> Self {
+        Self { n_rows, n_tiles: n_rows.div_ceil(max) }
+    }
+
+    /// (first row, number of rows) of each tile.
+    pub(super) fn iter(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.n_tiles).map(move |i| {
+            let first = self.n_rows * i / self.n_tiles;
+            (first, self.n_rows * (i + 1) / self.n_tiles - first)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::buffer::Matrix;
+
+    fn value(i: usize) -> f32 {
+        ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    /// If this fails, a product depends on the instruction set, the blocking or the thread count.
+    #[test]
+    fn products_equal_the_plain_loop_bit_for_bit() {
+        for (n_rows, n_in, n_out) in
+            [(0, 3, 5), (1, 1, 1), (1, 300, 33), (11, 0, 4), (12, 7, 32), (13, 256, 31), (25, 257, 65)]
+        {
+            let mut a = Matrix::zeros(n_rows, n_in);
+            let stride = a.stride();
+            for (i, x) in a.data_mut().iter_mut().enumerate() {
+                *x = value(i);
+            }
+            let part = Part {
+                n_out,
+                read: Box::new(|out, range, row| {
+                    for (k, x) in range.zip(row) {
+                        *x = value(out * 1000 + k + 77);
+                    }
+                }),
+            };
+            let w = Weights::pack(n_in, &[part]);
+            for (isa, workers) in [
+                (Isa::detect(), Workers::One),
+                (Isa::detect(), Workers::All),
+                (Isa::Avx2, Workers::One),
+                (Isa::Scalar, Workers::One),
+            ] {
+                if isa == Isa::Avx2 && Isa::detect() == Isa::Scalar {
+                    continue;
+                }
+                let mut c = Matrix::zeros(n_rows, n_out);
+                let rows = Rows { data: a.data(), stride, n_rows };
+                let c_stride = c.stride();
+                let panels = w.panels_of(0..1);
+                gemm(isa, workers, rows, &w, panels, c.data_mut(), c_stride, Start::Zero);
+                for i in 0..n_rows {
+                    for j in 0..n_out {
+                        let mut sum = 0.0f32;
+                        for k in 0..n_in {
+                            sum = a.row(i)[k].mul_add(value(j * 1000 + k + 77), sum);
+                        }
+                        let ours = c.row(i)[j];
+                        assert_eq!(
+                            ours.to_bits(),
+                            sum.to_bits(),
+                            "{isa:?} {n_rows}x{n_in}x{n_out} [{i}][{j}]: {ours} {sum}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
