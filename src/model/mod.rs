@@ -1,1 +1,4 @@
 //! The decoder: configuration, weights, forward pass, decoding, tokenizer and chat template.
+
+pub mod config;
+mod fields;
