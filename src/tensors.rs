@@ -135,6 +135,11 @@ impl Tensors {
 
     /// The tensor `name`, which must have this `shape` and be F32, F16 or BF16.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor<'_>> {
+        self.find(name, shape).map(|slot| self.at(&slot))
+    }
+
+    /// As [`Tensors::get`], for a tensor that is asked for again and again: its place in this map.
+    pub(crate) fn find(&self, name: &str, shape: &[usize]) -> Result<Slot> {
         let refuse = |what: String| Err(Error::input(&self.path, what));
         let Some(entry) = self.entries.get(name) else {
             return refuse(format!("no tensor {name:?}, wanted one of shape {shape:?}"));
@@ -147,8 +152,21 @@ impl Tensors {
             let found = &entry.shape;
             return refuse(format!("tensor {name:?} has shape {found:?}, wanted {shape:?}"));
         }
-        Ok(Tensor { dtype, bytes: &self.map[entry.range.clone()] })
+        Ok(Slot { dtype, range: entry.range.clone() })
     }
+
+    /// The tensor at a `slot` that this map's [`Tensors::find`] gave.
+    pub(crate) fn at(&self, slot: &Slot) -> Tensor<'_> {
+        Tensor { dtype: slot.dtype, bytes: &self.map[slot.range.clone()] }
+    }
+}
+
+/// The place of one checked tensor in the map it was found in.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub dtype: Dtype,
+    /// In bytes.
+    range: Range<usize>,
 }
 
 /// The values of one tensor, as they lie in the file: little-endian, perhaps unaligned.

@@ -1,0 +1,108 @@
+//! An adapter in memory, and writing it as PEFT does: three files in a folder that appears whole.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::config::Config;
+use super::expert::{CONFIG_FILE, WEIGHTS_FILE};
+use super::layout::{Layout, ModuleLayout};
+use crate::error::{Error, Result};
+use crate::files::{write_atomic, write_dir_atomic};
+use crate::tensors::{self, Dtype};
+
+/// An adapter in memory: all A's and B's, in the order of the layout.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    /// Where each A and B lies in `data`.
+    pub layout: Arc<Layout>,
+    /// (layout.len)
+    pub data: Vec<f32>,
+}
+
+impl Adapter {
+    /// The adapter with this flat vector, which must have the layout's length.
+    pub fn new(layout: Arc<Layout>, data: Vec<f32>) -> Self {
+        assert_eq!(layout.len, data.len(), "an adapter's data must have its layout's length");
+        Self { layout, data }
+    }
+
+    /// A of a module, given by its index in the layout: (rank, d_in), row-major.
+    pub fn a(&self, module_idx: usize) -> &[f32] {
+        &self.data[self.layout.modules[module_idx].a.clone()]
+    }
+
+    /// B of a module, given by its index in the layout: (d_out, rank), row-major.
+    pub fn b(&self, module_idx: usize) -> &[f32] {
+        &self.data[self.layout.modules[module_idx].b.clone()]
+    }
+}
+
+/// Writes `adapter` as a PEFT adapter to the folder `dir`, in one piece: its weights rounded to
+/// `dtype`, `config` with all its fields as they were read, and a model card with `readme` as its
+/// text. An adapter at `dir` is replaced; a folder that holds anything else is an error, and so is a
+/// weight that is not finite.
+///
+/// `config` must describe the adapter: it is that of an expert of the same layout.
+pub fn save(
+    dir: &Path,
+    adapter: &Adapter,
+    config: &Config,
+    dtype: Dtype,
+    readme: &str,
+) -> Result<()> {
+    for module in &adapter.layout.modules {
+        let described = config.rank_and_scale(&module.name);
+        assert_eq!(described, Ok((module.rank, module.scale)), "module {}", module.name);
+    }
+    if !may_be_replaced(dir)? {
+        let what = "exists and is not an adapter, wanted a folder that may be replaced";
+        return Err(Error::input(dir, what));
+    }
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
+    }
+    let half = |name: String, shape: [usize; 2], values| (name, shape.to_vec(), values);
+    let halves = |(module_idx, module): (usize, &ModuleLayout)| {
+        let &ModuleLayout { rank, d_in, d_out, .. } = module;
+        [
+            half(module.a_name(), [rank, d_in], adapter.a(module_idx)),
+            half(module.b_name(), [d_out, rank], adapter.b(module_idx)),
+        ]
+    };
+    let tensors: Vec<_> = adapter.layout.modules.iter().enumerate().flat_map(halves).collect();
+    let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
+    write_dir_atomic(dir, |partial| {
+        tensors::write(&partial.join(WEIGHTS_FILE), &tensors, dtype, &metadata)?;
+        write_text(&partial.join(CONFIG_FILE), &config.to_json())?;
+        write_text(&partial.join("README.md"), &model_card(config, readme))
+    })
+}
+
+/// Nothing there, an empty folder, or an adapter.
+fn may_be_replaced(dir: &Path) -> Result<bool> {
+    if !dir.exists() || dir.join(CONFIG_FILE).exists() {
+        return Ok(true);
+    }
+    if !dir.is_dir() {
+        return Ok(false);
+    }
+    Ok(fs::read_dir(dir).map_err(Error::io(dir, "list"))?.next().is_none())
+}
+
+/// The text under the front matter by which the Hugging Face hub knows an adapter.
+fn model_card(config: &Config, text: &str) -> String {
+    let base = match &config.base {
+        Some(base) => format!("base_model: {}\n", serde_json::Value::from(base.as_str())),
+        None => String::new(),
+    };
+    format!(
+        "---\n{base}library_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n---\n\n{}\n",
+        text.trim_end()
+    )
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomic(path, |out| out.write_all(text.as_bytes()))
+}
