@@ -1,4 +1,107 @@
 //! The decoder: configuration, weights, forward pass, decoding, tokenizer and chat template.
+//!
+//! Start at `forward`: one straight list of steps. `config` says what the model is, `weights` where
+//! its matrices come from, `lora` how an adapter enters, `decode` how prompts become answers.
 
 pub mod config;
+pub mod decode;
 mod fields;
+pub mod forward;
+pub mod lora;
+pub mod weights;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::adapter::Adapter;
+use crate::backend::cpu::Isa;
+use crate::backend::cpu::attention::Heads;
+use crate::error::Result;
+use config::Config;
+use lora::{Adapted, Places};
+use weights::{BaseFiles, BaseWeights, Keep};
+
+/// Linears of more parameters than this are kept in the file's type and adapted unmerged; smaller
+/// ones are kept in f32 and merged. Merging costs a copy of the linears for each adapter under
+/// evaluation (1 GiB at this size) and saves the adapter's share of every token.
+pub const MERGE_LIMIT: usize = 1 << 28;
+
+/// How adapters are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Application {
+    /// Added to a copy of the weights.
+    Merged,
+    /// Computed beside the base's weights.
+    Unmerged,
+}
+
+/// A base model, ready to run.
+pub struct Model {
+    /// Its sizes and choices.
+    pub config: Config,
+    /// Its weights.
+    pub weights: BaseWeights,
+    /// The instruction set in use.
+    pub isa: Isa,
+    /// How adapters are applied to it.
+    pub application: Application,
+    files: Arc<BaseFiles>,
+}
+
+impl Model {
+    /// Opens a directory in Hugging Face layout: config.json and safetensors weights. Adapters are
+    /// applied as measures best at the model's size, unless `application` says how.
+    pub fn open(dir: &Path, isa: Isa, application: Option<Application>) -> Result<Self> {
+        let config = Config::open(dir)?;
+        let files = Arc::new(BaseFiles::open(dir)?);
+        let application = application.unwrap_or(if n_linear_parameters(&config) <= MERGE_LIMIT {
+            Application::Merged
+        } else {
+            Application::Unmerged
+        });
+        let keep = match application {
+            Application::Merged => Keep::Wide,
+            Application::Unmerged => Keep::AsInFile,
+        };
+        let weights = BaseWeights::load(&files, &config, keep)?;
+        Ok(Self { config, weights, isa, application, files })
+    }
+
+    /// The linears as the adapter makes them.
+    pub fn adapt(&self, places: &Places, adapter: &Adapter) -> Adapted {
+        match self.application {
+            Application::Merged => Adapted::merge(self.isa, &self.weights.layers, places, adapter),
+            Application::Unmerged => Adapted::beside(places, adapter),
+        }
+    }
+
+    /// Bytes that one adapted copy of the linears takes.
+    pub fn adapted_bytes(&self) -> usize {
+        match self.application {
+            Application::Merged => n_linear_parameters(&self.config).saturating_mul(4),
+            Application::Unmerged => 0,
+        }
+    }
+
+    /// The weight files, for fingerprints.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.paths()
+    }
+
+    /// The attention's sizes.
+    pub(crate) fn heads(&self) -> Heads {
+        let config = &self.config;
+        Heads {
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+            head_dim: config.head_dim,
+            window: config.sliding_window,
+            score_factor: 1.0 / (config.head_dim as f32).sqrt(),
+        }
+    }
+}
+
+fn n_linear_parameters(config: &Config) -> usize {
+    let heads = (2 * config.n_heads + 2 * config.n_kv_heads) * config.head_dim;
+    (heads + 3 * config.ffn_dim).saturating_mul(config.dim).saturating_mul(config.n_layers)
+}

@@ -93,7 +93,8 @@ pub fn attend(
         let values = &cache.values[kv_head * capacity * v_stride..][..capacity * v_stride];
         for (first_row, n_rows) in Tiles::new(n_new * group, max_rows(isa)).iter() {
             // Row r of the block is query head kv_head * group + r % group at position r / group.
-            let place = |r: usize| ((first_row + r) / group, kv_head * group + (first_row + r) % group);
+            let place =
+                |r: usize| ((first_row + r) / group, kv_head * group + (first_row + r) % group);
             let visible = |r: usize| {
                 let end = first + place(r).0 + 1;
                 heads.window.map_or(0, |window| end.saturating_sub(window))..end
@@ -105,9 +106,8 @@ pub fn attend(
                 let n_steps = K_BLOCK.min(head_dim - first_d);
                 for r in 0..n_rows {
                     let (i, head) = place(r);
-                    scratch.left[r * A_STRIDE..][..n_steps].copy_from_slice(
-                        &q[i * q_stride + head * head_dim + first_d..][..n_steps],
-                    );
+                    scratch.left[r * A_STRIDE..][..n_steps]
+                        .copy_from_slice(&q[i * q_stride + head * head_dim + first_d..][..n_steps]);
                 }
                 let start = if first_d == 0 { Start::Zero } else { Start::FromC };
                 for j in seen.clone().step_by(PANEL) {

@@ -10,18 +10,21 @@
 
 use std::ops::Range;
 
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::Isa;
 use super::buffer::{Buffer, PANEL, padded};
-use super::gemm_tiles::{A_STRIDE, K_BLOCK, max_rows, tile};
 pub use super::gemm_tiles::Start;
+use super::gemm_tiles::{A_STRIDE, K_BLOCK, max_rows, tile};
+use crate::tensors::Dtype;
 
 /// Rows of A that are worked on at once.
 pub const ROW_BLOCK: usize = 512;
 
-/// Reads row `out_idx` of a weight matrix, columns `range`, into the slice.
-pub type ReadRow<'a> = dyn Fn(usize, Range<usize>, &mut [f32]) + Send + Sync + 'a;
+/// Reads row `out_idx` of a weight matrix into the slice, which is (n_in).
+pub type ReadRow<'a> = dyn Fn(usize, &mut [f32]) + Send + Sync + 'a;
 
 /// One matrix of the file, of which several may stand side by side in one [`Weights`].
 pub struct Part<'a> {
@@ -37,33 +40,45 @@ pub struct Weights {
     n_in: usize,
     n_panels: usize,
     starts: Vec<usize>, // first column of each part, then the total: multiples of 32
-    panels: Buffer,     // (n_panels, n_in, 32), zero where a part's last panel is not full
+    panels: Panels,     // (n_panels, n_in, 32), zero where a part's last panel is not full
+}
+
+/// Panels in memory: in f32, or as the file has them, to be widened block by block while they are
+/// used. Widening is exact, so the product has the same bits.
+#[derive(Clone)]
+enum Panels {
+    F32(Buffer),
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
 }
 
 impl Weights {
-    /// Packs the parts, each (n_out, n_in).
-    pub fn pack(n_in: usize, parts: &[Part]) -> Self {
+    /// Packs the parts, each (n_out, n_in), as values of type `storage`, which must hold them
+    /// exactly.
+    pub fn pack(n_in: usize, parts: &[Part], storage: Dtype) -> Self {
         let mut starts = vec![0];
         for part in parts {
             starts.push(starts[starts.len() - 1] + padded(part.n_out));
         }
         let n_panels = starts[parts.len()] / PANEL;
-        let mut panels = Buffer::zeros(n_panels * n_in * PANEL);
-        let mut jobs: Vec<(&Part, usize)> = Vec::with_capacity(n_panels);
-        for part in parts {
-            jobs.extend((0..part.n_out).step_by(PANEL).map(|first_out| (part, first_out)));
-        }
-        if n_in > 0 {
-            panels.par_chunks_mut(n_in * PANEL).zip(jobs).for_each(|(panel, (part, first_out))| {
-                let mut row = vec![0.0; n_in];
-                for j in 0..PANEL.min(part.n_out - first_out) {
-                    (part.read)(first_out + j, 0..n_in, &mut row);
-                    for (k, value) in row.iter().enumerate() {
-                        panel[k * PANEL + j] = *value;
-                    }
-                }
-            });
-        }
+        let n_values = n_panels * n_in * PANEL;
+        let panels = match storage {
+            Dtype::F32 => {
+                let mut panels = Buffer::zeros(n_values);
+                fill(&mut panels, n_in, parts, |value| value);
+                Panels::F32(panels)
+            }
+            Dtype::F16 => {
+                let mut panels = vec![f16::ZERO; n_values];
+                fill(&mut panels, n_in, parts, f16::from_f32);
+                Panels::F16(panels)
+            }
+            Dtype::BF16 => {
+                let mut panels = vec![bf16::ZERO; n_values];
+                fill(&mut panels, n_in, parts, bf16::from_f32);
+                Panels::Bf16(panels)
+            }
+        };
         Self { n_in, n_panels, starts, panels }
     }
 
@@ -87,17 +102,61 @@ impl Weights {
         self.starts[parts.start] / PANEL..self.starts[parts.end] / PANEL
     }
 
-    /// Size in memory.
-    pub fn n_bytes(&self) -> usize {
-        self.panels.len() * size_of::<f32>()
+    /// The packed values of one part: (panels of the part, n_in, 32). The weights must have been
+    /// packed as f32.
+    pub fn part_mut(&mut self, part_idx: usize) -> &mut [f32] {
+        let range = self.starts[part_idx] * self.n_in..self.starts[part_idx + 1] * self.n_in;
+        match &mut self.panels {
+            Panels::F32(panels) => &mut panels[range],
+            Panels::F16(_) | Panels::Bf16(_) => panic!("weights packed in 16 bits are read only"),
+        }
     }
 
-    /// The packed values of one part: (panels of the part, n_in, 32).
-    pub fn part_mut(&mut self, part_idx: usize) -> &mut [f32] {
-        let n_in = self.n_in;
-        let range = self.starts[part_idx] * n_in..self.starts[part_idx + 1] * n_in;
-        &mut self.panels[range]
+    /// Steps `first_k..first_k + n_steps` of a panel; `widened` is where 16-bit values are widened.
+    fn block<'a>(
+        &'a self,
+        panel: usize,
+        first_k: usize,
+        n_steps: usize,
+        widened: &'a mut Buffer,
+    ) -> &'a [f32] {
+        let range = (panel * self.n_in + first_k) * PANEL..;
+        let range = range.start..range.start + n_steps * PANEL;
+        match &self.panels {
+            Panels::F32(panels) => &panels[range],
+            Panels::F16(panels) => {
+                widened.grow(K_BLOCK * PANEL);
+                panels[range.clone()].convert_to_f32_slice(&mut widened[..range.len()]);
+                &widened[..range.len()]
+            }
+            Panels::Bf16(panels) => {
+                widened.grow(K_BLOCK * PANEL);
+                for (wide, narrow) in widened.iter_mut().zip(&panels[range.clone()]) {
+                    *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
+                }
+                &widened[..range.len()]
+            }
+        }
     }
+}
+
+/// Transposes the parts into panels.
+fn fill<T: Send>(panels: &mut [T], n_in: usize, parts: &[Part], from_f32: fn(f32) -> T) {
+    let jobs: Vec<(&Part, usize)> = parts
+        .iter()
+        .flat_map(|part| (0..part.n_out).step_by(PANEL).map(move |first_out| (part, first_out)))
+        .collect();
+    panels.par_chunks_mut((n_in * PANEL).max(1)).zip(jobs).for_each(
+        |(panel, (part, first_out))| {
+            let mut row = vec![0.0; n_in];
+            for j in 0..PANEL.min(part.n_out - first_out) {
+                (part.read)(first_out + j, &mut row);
+                for (k, value) in row.iter().enumerate() {
+                    panel[k * PANEL + j] = from_f32(*value);
+                }
+            }
+        },
+    );
 }
 
 /// Rows to multiply: `n_rows` rows, `stride` apart, of which the first `n_in` values count.
@@ -188,6 +247,7 @@ unsafe fn product(
     start: Start,
 ) {
     let mut a_block = Buffer::zeros(a.n_rows.min(ROW_BLOCK) * A_STRIDE);
+    let mut widened = Buffer::default();
     for first_row in (0..a.n_rows).step_by(ROW_BLOCK) {
         let n_rows = ROW_BLOCK.min(a.n_rows - first_row);
         let tiles = Tiles::new(n_rows, max_rows(isa));
@@ -199,7 +259,7 @@ unsafe fn product(
             }
             let start = if first_k == 0 { start } else { Start::FromC };
             for (panel_idx, panel) in panels.clone().enumerate() {
-                let b = &w.panels[(panel * w.n_in + first_k) * PANEL..][..n_steps * PANEL];
+                let b = w.block(panel, first_k, n_steps, &mut widened);
                 for (first, rows) in tiles.iter() {
                     // SAFETY: a_block holds n_rows rows A_STRIDE apart, b n_steps rows of 32, and c
                     // has room for every row and panel by the caller's promise.
@@ -247,9 +307,15 @@ mod tests {
     /// If this fails, a product depends on the instruction set, the blocking or the thread count.
     #[test]
     fn products_equal_the_plain_loop_bit_for_bit() {
-        for (n_rows, n_in, n_out) in
-            [(0, 3, 5), (1, 1, 1), (1, 300, 33), (11, 0, 4), (12, 7, 32), (13, 256, 31), (25, 257, 65)]
-        {
+        for (n_rows, n_in, n_out) in [
+            (0, 3, 5),
+            (1, 1, 1),
+            (1, 300, 33),
+            (11, 0, 4),
+            (12, 7, 32),
+            (13, 256, 31),
+            (25, 257, 65),
+        ] {
             let mut a = Matrix::zeros(n_rows, n_in);
             let stride = a.stride();
             for (i, x) in a.data_mut().iter_mut().enumerate() {
@@ -257,13 +323,13 @@ mod tests {
             }
             let part = Part {
                 n_out,
-                read: Box::new(|out, range, row| {
-                    for (k, x) in range.zip(row) {
+                read: Box::new(|out, row| {
+                    for (k, x) in row.iter_mut().enumerate() {
                         *x = value(out * 1000 + k + 77);
                     }
                 }),
             };
-            let w = Weights::pack(n_in, &[part]);
+            let w = Weights::pack(n_in, &[part], Dtype::F32);
             for (isa, workers) in [
                 (Isa::detect(), Workers::One),
                 (Isa::detect(), Workers::All),

@@ -14,6 +14,7 @@ pub mod buffer;
 pub mod combine;
 pub mod gemm;
 mod gemm_tiles;
+pub mod low_rank;
 pub mod math;
 pub mod ops;
 
@@ -64,9 +65,9 @@ impl Isa {
             ("avx512", Self::Avx512) => Ok(Self::Avx512),
             ("avx2", Self::Avx512 | Self::Avx2) => Ok(Self::Avx2),
             ("scalar", _) => Ok(Self::Scalar),
-            ("avx512" | "avx2", _) => {
-                Err(Error::Usage(format!("{ISA_VARIABLE}={wanted}: this machine has only {widest:?}")))
-            }
+            ("avx512" | "avx2", _) => Err(Error::Usage(format!(
+                "{ISA_VARIABLE}={wanted}: this machine has only {widest:?}"
+            ))),
             _ => Err(Error::Usage(format!(
                 "{ISA_VARIABLE}={wanted}: expected avx512, avx2 or scalar"
             ))),

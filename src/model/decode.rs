@@ -1,0 +1,219 @@
+//! From prompts to answers: greedy decoding, and the log-likelihood of a text.
+//!
+//! Jobs are cut into batches of one adapter each; a batch is one thread's work from first to last,
+//! so threads meet only at the end. Cutting otherwise changes no bit of any answer.
+
+use rayon::prelude::*;
+
+use super::Model;
+use super::forward::{Segment, State, Want};
+use super::lora::Adapted;
+use crate::backend::cpu::buffer::Matrix;
+use crate::backend::cpu::gemm::Workers;
+use crate::backend::cpu::math::{exp, ln_f64};
+use crate::backend::cpu::ops::{argmax, row_max};
+
+/// Tokens of prompts that run through the decoder at once.
+const PREFILL_ROWS: usize = 256;
+
+/// Rows whose logits are held at once when every token's probability is asked for.
+const LOGIT_ROWS: usize = 64;
+
+/// Sequences of a batch where nobody says otherwise.
+pub const DEFAULT_BATCH: usize = 64;
+
+/// A prompt to be continued by one of the adapters.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// Index of the adapter.
+    pub adapter_idx: usize,
+    /// The prompt; at least one token.
+    pub tokens: &'a [u32],
+    /// Tokens to generate at most.
+    pub max_new_tokens: usize,
+}
+
+/// What is to be reported beside the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// The new tokens only.
+    Tokens,
+    /// Also the logits at the prompt's last position.
+    Logits,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Generated {
+    /// The new tokens, up to and with an end token if one came.
+    pub tokens: Vec<u32>,
+    /// Logits at the prompt's last position, (vocab_size), where asked for.
+    pub logits: Option<Vec<f32>>,
+}
+
+/// Continues every prompt greedily until an end token or its `max_new_tokens`; results in job order.
+///
+/// `batch` is the number of sequences that share a batch; it changes the speed only.
+pub fn generate(
+    model: &Model,
+    adapters: &[Adapted],
+    jobs: &[Job],
+    eos: &[u32],
+    batch: usize,
+    report: Report,
+) -> Vec<Generated> {
+    in_batches(jobs, batch, |jobs, workers, state| {
+        generate_batch(model, &adapters[jobs[0].adapter_idx], jobs, eos, workers, report, state)
+    })
+}
+
+/// For every job: minus the mean log-probability of its tokens after the first, each given those
+/// before it, in nats. The jobs' `max_new_tokens` are not used.
+pub fn mean_nll(model: &Model, adapters: &[Adapted], jobs: &[Job], batch: usize) -> Vec<f64> {
+    in_batches(jobs, batch, |jobs, workers, state| {
+        let adapted = &adapters[jobs[0].adapter_idx];
+        jobs.iter().map(|job| nll_of_one(model, adapted, job.tokens, workers, state)).collect()
+    })
+}
+
+/// Runs `run` on batches of jobs of one adapter each, on all threads, and puts the results in order.
+fn in_batches<T: Send>(
+    jobs: &[Job],
+    batch: usize,
+    run: impl Fn(&[Job], Workers, &mut State) -> Vec<T> + Sync,
+) -> Vec<T> {
+    let batches: Vec<&[Job]> = jobs
+        .chunk_by(|left, right| left.adapter_idx == right.adapter_idx)
+        .flat_map(|jobs| jobs.chunks(batch.max(1)))
+        .collect();
+    // With fewer batches than threads, the threads share each product instead.
+    if batches.len() < rayon::current_num_threads() {
+        let mut state = State::default();
+        return batches.iter().flat_map(|jobs| run(jobs, Workers::All, &mut state)).collect();
+    }
+    let results: Vec<Vec<T>> = batches
+        .par_iter()
+        .with_max_len(1)
+        .map_init(State::default, |state, jobs| run(jobs, Workers::One, state))
+        .collect();
+    results.into_iter().flatten().collect()
+}
+
+fn generate_batch(
+    model: &Model,
+    adapted: &Adapted,
+    jobs: &[Job],
+    eos: &[u32],
+    workers: Workers,
+    report: Report,
+    state: &mut State,
+) -> Vec<Generated> {
+    let longest = jobs.iter().map(|job| job.tokens.len() + job.max_new_tokens).max().unwrap_or(0);
+    state.prepare(model, workers, jobs.len(), longest);
+    let mut results = vec![Generated::default(); jobs.len()];
+    let mut logits = Matrix::default();
+    let vocab_size = model.config.vocab_size;
+
+    // Prefill: prompts in groups of about PREFILL_ROWS tokens; a long one in several pieces.
+    for group in prefill_groups(jobs) {
+        let hidden = state.forward(model, adapted, &group);
+        if hidden.n_rows() == 0 {
+            continue;
+        }
+        State::logits(model, workers, hidden, &mut logits);
+        let done = group.iter().filter(|segment| segment.want == Want::Last);
+        for (row_idx, segment) in done.enumerate() {
+            let row = &logits.row(row_idx)[..vocab_size];
+            let result = &mut results[segment.slot];
+            if jobs[segment.slot].max_new_tokens > 0 {
+                result.tokens.push(argmax(model.isa, row) as u32);
+            }
+            if report == Report::Logits {
+                result.logits = Some(row.to_vec());
+            }
+        }
+    }
+
+    // Decode: one row for each sequence that has not ended.
+    loop {
+        let going: Vec<usize> = (0..jobs.len())
+            .filter(|slot| {
+                let tokens = &results[*slot].tokens;
+                tokens.len() < jobs[*slot].max_new_tokens
+                    && tokens.last().is_some_and(|token| !eos.contains(token))
+            })
+            .collect();
+        if going.is_empty() {
+            return results;
+        }
+        let segments: Vec<Segment> = going
+            .iter()
+            .map(|&slot| {
+                let tokens = &results[slot].tokens;
+                Segment {
+                    slot,
+                    first: jobs[slot].tokens.len() + tokens.len() - 1,
+                    tokens: &tokens[tokens.len() - 1..],
+                    want: Want::Last,
+                }
+            })
+            .collect();
+        let hidden = state.forward(model, adapted, &segments);
+        State::logits(model, workers, hidden, &mut logits);
+        for (row_idx, slot) in going.into_iter().enumerate() {
+            let row = &logits.row(row_idx)[..vocab_size];
+            results[slot].tokens.push(argmax(model.isa, row) as u32);
+        }
+    }
+}
+
+/// Segments that cover all prompts, in groups of at most `PREFILL_ROWS` tokens.
+fn prefill_groups<'a>(jobs: &[Job<'a>]) -> Vec<Vec<Segment<'a>>> {
+    let mut groups = vec![Vec::new()];
+    let mut n_rows = 0;
+    for (slot, job) in jobs.iter().enumerate() {
+        assert!(!job.tokens.is_empty(), "a prompt has at least one token");
+        for (piece_idx, tokens) in job.tokens.chunks(PREFILL_ROWS).enumerate() {
+            let first = piece_idx * PREFILL_ROWS;
+            let ends = first + tokens.len() == job.tokens.len();
+            if n_rows + tokens.len() > PREFILL_ROWS {
+                groups.push(Vec::new());
+                n_rows = 0;
+            }
+            n_rows += tokens.len();
+            let want = if ends { Want::Last } else { Want::Nothing };
+            groups.last_mut().expect("never empty").push(Segment { slot, first, tokens, want });
+        }
+    }
+    groups
+}
+
+fn nll_of_one(
+    model: &Model,
+    adapted: &Adapted,
+    tokens: &[u32],
+    workers: Workers,
+    state: &mut State,
+) -> f64 {
+    state.prepare(model, workers, 1, tokens.len());
+    let mut logits = Matrix::default();
+    let mut total = 0.0;
+    let n_scored = tokens.len().saturating_sub(1);
+    for first in (0..n_scored).step_by(LOGIT_ROWS) {
+        let piece = &tokens[first..(first + LOGIT_ROWS).min(n_scored)];
+        let segment = Segment { slot: 0, first, tokens: piece, want: Want::All };
+        let hidden = state.forward(model, adapted, &[segment]);
+        State::logits(model, workers, hidden, &mut logits);
+        for i in 0..piece.len() {
+            let row = &logits.row(i)[..model.config.vocab_size];
+            total += nll(row, row_max(model.isa, row), tokens[first + i + 1]);
+        }
+    }
+    total / n_scored.max(1) as f64
+}
+
+/// `ln(sum of e^logit) - logit[token]`
+fn nll(logits: &[f32], max: f32, token: u32) -> f64 {
+    let sum: f64 = logits.iter().map(|logit| f64::from(exp(logit - max))).sum();
+    f64::from(max) + ln_f64(sum) - f64::from(logits[token as usize])
+}
