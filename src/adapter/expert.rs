@@ -84,13 +84,31 @@ impl Expert {
         self.tensors.at(&self.slots[module_idx][1])
     }
 
+    /// Fills `values` with the flat vector's elements from `start` on.
+    pub fn read(&self, start: usize, values: &mut [f32]) {
+        let end = start + values.len();
+        assert!(end <= self.layout.len, "elements {start}..{end} of {}", self.layout.len);
+        let modules = &self.layout.modules;
+        let first = modules.partition_point(|module| module.b.end <= start);
+        for (module_idx, module) in modules.iter().enumerate().skip(first) {
+            if module.a.start >= end {
+                break;
+            }
+            for (range, tensor) in
+                [(&module.a, self.a(module_idx)), (&module.b, self.b(module_idx))]
+            {
+                let (from, to) = (range.start.max(start), range.end.min(end));
+                if from < to {
+                    tensor.read_f32(from - range.start, &mut values[from - start..to - start]);
+                }
+            }
+        }
+    }
+
     /// All weights as one vector in the order of the layout.
     pub fn to_flat(&self) -> Vec<f32> {
         let mut flat = vec![0.0; self.layout.len];
-        for (module_idx, module) in self.layout.modules.iter().enumerate() {
-            self.a(module_idx).read_f32(0, &mut flat[module.a.clone()]);
-            self.b(module_idx).read_f32(0, &mut flat[module.b.clone()]);
-        }
+        self.read(0, &mut flat);
         flat
     }
 

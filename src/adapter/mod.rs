@@ -10,6 +10,7 @@
 mod config;
 mod expert;
 mod layout;
+mod materialise;
 mod norms;
 mod patterns;
 mod pool;
@@ -19,5 +20,6 @@ mod targets;
 pub use config::{Config, Scaling};
 pub use expert::Expert;
 pub use layout::{Layout, ModuleLayout};
+pub use materialise::materialise;
 pub use pool::Pool;
 pub use save::{Adapter, save};
