@@ -1,0 +1,252 @@
+//! One task of its own: from a task file's words to prompts, and from answers to a score.
+//!
+//! A part first says what work it needs, somebody does it, and the part grades what came back. Only
+//! an abstain task asks for a second round. How a prompt reads stands in `prompt`, how an answer is
+//! graded in `score`.
+
+use std::path::{Path, PathBuf};
+
+use super::authors;
+use super::data::{Body, Dataset, Item};
+use super::exact;
+use super::file::{FileAsk, Limit, TaskFile};
+use super::prompt::{self, ScoredText};
+use super::quirks::{ExactMatch, Mode, PerSplit, Quirks, Split};
+use super::score::{self, Answers, Score};
+use super::{Kind, Read, beside};
+use crate::error::{Error, Result};
+
+/// One task of its own.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The task's name.
+    pub name: String,
+    /// What it asks for.
+    pub kind: Kind,
+    /// How its answers are graded.
+    pub quirks: Quirks,
+    path: PathBuf, // the task file
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Data { path: PathBuf, dataset: Dataset, max_new_tokens: usize, form: PromptForm },
+    Command { program: Vec<String>, directory: PathBuf },
+}
+
+/// How a prompt is put before the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptForm {
+    /// As raw text, after `<bos>`.
+    Raw,
+    /// As the user's turn of a conversation, by the model's chat template.
+    Chat,
+}
+
+/// What somebody has to do before a part can be scored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Continue each prompt greedily. Answer with `Answers::Texts`.
+    Generate {
+        /// The prompts, in file order.
+        prompts: Vec<String>,
+        /// At most so many new tokens each.
+        max_new_tokens: usize,
+        /// How the prompts are put.
+        form: PromptForm,
+        /// Pad batches of so many, in file order, as the authors do (`pad_as_authors`).
+        pad_batch: Option<usize>,
+    },
+    /// Measure how likely the ends of texts are. Answer with `Answers::LogLikelihoods`.
+    LogLikelihood(Vec<ScoredText>),
+    /// Run a program with the adapter's folder as its last argument. Answer with `Answers::Texts`:
+    /// what it printed, which must be one number.
+    Command {
+        /// The program and its arguments. A program with a relative path of several parts is
+        /// relative to `directory`, and is so given here.
+        program: Vec<String>,
+        /// Where to run it: the task file's folder.
+        directory: PathBuf,
+    },
+}
+
+impl Part {
+    /// The part that the task file `file` at `path` describes (not a multi task).
+    pub(super) fn build(path: &Path, file: TaskFile, mode: Mode, read: &mut Read) -> Result<Self> {
+        let (kind, source, quirks) = match file.ask {
+            FileAsk::Multi(_) => return Err(Error::input(path, "a multi task inside another one")),
+            FileAsk::Command(mut program) => {
+                let directory = beside(path, Path::new(""));
+                if Path::new(&program[0]).components().count() > 1 {
+                    program[0] = directory.join(&program[0]).to_string_lossy().into_owned();
+                }
+                let quirks = Quirks::of(mode, Kind::Command, "");
+                (Kind::Command, Source::Command { program, directory }, quirks)
+            }
+            FileAsk::Data { kind, data, max_new_tokens, form, limit } => {
+                let data_path = beside(path, &data);
+                let mut dataset = Dataset::from_text(&data_path, &read(&data_path)?)?;
+                apply(limit, &mut dataset);
+                let mut quirks = Quirks::of(mode, kind, &dataset.name);
+                if form == PromptForm::Chat {
+                    // The authors answer conversations one at a time, without padding.
+                    quirks.pad_batch = PerSplit::OFF;
+                }
+                let quirks = file.quirks.apply(quirks);
+                check_items(kind, &quirks, &dataset)
+                    .map_err(|what| Error::input(&data_path, what))?;
+                let max_new_tokens =
+                    max_new_tokens.unwrap_or(default_new_tokens(kind, &dataset.name));
+                let source = Source::Data { path: data_path, dataset, max_new_tokens, form };
+                (kind, source, quirks)
+            }
+        };
+        Ok(Self { name: file.name, kind, quirks, path: path.to_path_buf(), source })
+    }
+
+    /// How many examples `split` has; a command counts as one.
+    pub fn n_examples(&self, split: Split) -> usize {
+        match &self.source {
+            Source::Data { dataset, .. } => dataset.items(split).len(),
+            Source::Command { .. } => 1,
+        }
+    }
+
+    /// What has to be done first. Refuses a split without examples.
+    pub fn work(&self, split: Split) -> Result<Work> {
+        let (path, dataset) = match &self.source {
+            Source::Data { path, dataset, .. } => (path, dataset),
+            Source::Command { program, directory } => {
+                return Ok(Work::Command {
+                    program: program.clone(),
+                    directory: directory.clone(),
+                });
+            }
+        };
+        let items = dataset.items(split);
+        if items.is_empty() {
+            return Err(Error::input(path, format!("no {} examples", split.name())));
+        }
+        if self.kind == Kind::Perplexity {
+            let texts = items.iter().map(|item| prompt::scored_text(dataset, &item.body));
+            return Ok(Work::LogLikelihood(texts.collect()));
+        }
+        Ok(self.generate(split, self.prompts(split)))
+    }
+
+    /// What has to be done next, given the answers to `work`: an abstain task's second round.
+    pub fn follow_up(&self, split: Split, first: &Answers) -> Option<Work> {
+        let (Kind::Abstain, Answers::Texts(answers)) = (self.kind, first) else { return None };
+        let prompts = self.prompts(split);
+        assert_eq!(answers.len(), prompts.len(), "one answer per prompt");
+        let second = prompts
+            .iter()
+            .zip(answers)
+            .map(|(prompt, answer)| prompt::second_prompt(prompt, authors::strip(answer)));
+        Some(self.generate(split, second.collect()))
+    }
+
+    /// What the answers to `work` and to `follow_up` are worth. Refuses what a command printed if
+    /// it is not one finite number.
+    pub fn score(&self, split: Split, first: &Answers, second: Option<&Answers>) -> Result<Score> {
+        let dataset = match (&self.source, first) {
+            (Source::Data { dataset, .. }, _) => dataset,
+            (Source::Command { program, .. }, Answers::Texts(printed)) => {
+                let printed = printed.concat();
+                return score::grade_command(&self.name, &printed).ok_or_else(|| {
+                    let printed: String = printed.trim().chars().take(80).collect();
+                    let what = format!("{} printed {printed:?}, wanted one number", program[0]);
+                    Error::input(&self.path, what)
+                });
+            }
+            (Source::Command { .. }, _) => panic!("a command answers with what it printed"),
+        };
+        let items = dataset.items(split);
+        match (self.kind, first, second) {
+            (Kind::Perplexity, Answers::LogLikelihoods(first), None) => {
+                assert_eq!(first.len(), items.len(), "one log-likelihood per example");
+                Ok(score::grade_likelihoods(&self.name, items, first))
+            }
+            (Kind::MultipleChoice | Kind::ExactMatch, Answers::Texts(first), None) => {
+                assert_eq!(first.len(), items.len(), "one answer per example");
+                Ok(score::grade_texts(&self.name, items, split, &self.quirks, first, None))
+            }
+            (Kind::Abstain, Answers::Texts(first), Some(Answers::Texts(second))) => {
+                assert_eq!(first.len(), items.len(), "one first answer per example");
+                assert_eq!(second.len(), items.len(), "one second answer per example");
+                Ok(score::grade_texts(&self.name, items, split, &self.quirks, first, Some(second)))
+            }
+            _ => panic!("answers of another form than the {} work asked for", self.kind.name()),
+        }
+    }
+
+    fn prompts(&self, split: Split) -> Vec<String> {
+        let Source::Data { dataset, .. } = &self.source else { return Vec::new() };
+        dataset.items(split).iter().map(|item| prompt::prompt(dataset, &item.body)).collect()
+    }
+
+    fn generate(&self, split: Split, prompts: Vec<String>) -> Work {
+        let Source::Data { max_new_tokens, form, .. } = self.source else {
+            unreachable!("a command generates nothing")
+        };
+        Work::Generate {
+            prompts,
+            max_new_tokens,
+            form,
+            pad_batch: self.quirks.pad_batch.get(split),
+        }
+    }
+}
+
+/// How many new tokens the authors grant: 10, and GSM8K 200 for its chains of reasoning.
+fn default_new_tokens(kind: Kind, dataset: &str) -> usize {
+    match (kind, dataset) {
+        (Kind::ExactMatch, "gsm8k") => 200,
+        _ => 10,
+    }
+}
+
+fn apply(limit: Limit, dataset: &mut Dataset) {
+    dataset.dev.truncate(limit.dev.map_or(usize::MAX, |n| n.get()));
+    dataset.test.truncate(limit.test.map_or(usize::MAX, |n| n.get()));
+}
+
+/// Refuses examples that the kind cannot ask or grade.
+fn check_items(kind: Kind, quirks: &Quirks, dataset: &Dataset) -> std::result::Result<(), String> {
+    for split in [Split::Dev, Split::Test] {
+        for (idx, item) in dataset.items(split).iter().enumerate() {
+            check_item(kind, quirks, item)
+                .map_err(|what| format!("{} example {idx} (from 0): {what}", split.name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_item(kind: Kind, quirks: &Quirks, item: &Item) -> std::result::Result<(), String> {
+    match (kind, &item.body) {
+        (Kind::Perplexity, _) | (Kind::MultipleChoice | Kind::Abstain, Body::Choice { .. }) => {}
+        (Kind::ExactMatch, Body::Exact { answer, .. }) => {
+            let wants_number = quirks.exact_match == ExactMatch::LastNumber;
+            if wants_number && exact::number_value(answer).is_none() {
+                return Err(format!(
+                    "the answer {answer:?} is no number, but exact_match is \
+                                    last-number"
+                ));
+            }
+        }
+        (_, body) => {
+            let found = match body {
+                Body::Choice { .. } => "a question with choices",
+                Body::Exact { .. } => "a question without choices",
+                Body::Prompt(_) => "a prompt alone",
+            };
+            let wanted = match kind {
+                Kind::ExactMatch => "a question with an answer and no choices",
+                _ => "a question with choices",
+            };
+            return Err(format!("found {found}, a task of kind {} wants {wanted}", kind.name()));
+        }
+    }
+    Ok(())
+}
