@@ -3,11 +3,13 @@
 //! Start at `forward`: one straight list of steps. `config` says what the model is, `weights` where
 //! its matrices come from, `lora` how an adapter enters, `decode` how prompts become answers.
 
+pub mod chat;
 pub mod config;
 pub mod decode;
 mod fields;
 pub mod forward;
 pub mod lora;
+pub mod tokenizer;
 pub mod weights;
 
 use std::path::Path;
