@@ -8,6 +8,7 @@ pub mod config;
 pub mod decode;
 mod fields;
 pub mod forward;
+pub mod locate;
 pub mod lora;
 pub mod tokenizer;
 pub mod weights;
