@@ -106,7 +106,8 @@ unsafe fn stream(from: &[f32], to: &mut [f32]) {
 fn fence(store: Isa) {
     #[cfg(target_arch = "x86_64")]
     if store != Isa::Scalar {
-        std::arch::x86_64::_mm_sfence();
+        // SAFETY: every x86-64 machine has SSE.
+        unsafe { std::arch::x86_64::_mm_sfence() };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = store;
