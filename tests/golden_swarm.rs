@@ -215,14 +215,14 @@ fn check_tensors(
 ) {
     let k = record.iteration;
     let experts = &tensors["X0"];
-    for i in 0..space.n_particles() {
+    for (i, coef) in tensors[&format!("coef/{k}")].iter().enumerate() {
         let put_back = settings.restart == Restart::AfterMove && record.restarted.contains(&i);
         let zero = vec![0.0; space.n_experts()];
         let (x, v) = match put_back {
             true => (space.personal_best(i), &zero[..]),
             false => (space.location(i), space.velocity(i)),
         };
-        assert_close(&format!("coef/{k} of {i}"), x, &tensors[&format!("coef/{k}")][i], 1e-9);
+        assert_close(&format!("coef/{k} of {i}"), x, coef, 1e-9);
         for (name, row) in [("x", x), ("v", v)] {
             let wanted = &tensors[&format!("{name}/{k}")][i];
             assert_close(&format!("{name}/{k} of {i}"), &combine(row, experts), wanted, 1e-9);
@@ -255,13 +255,12 @@ fn check_weights(golden: &Golden, tensors: &Tensors) {
         if !golden.recorded_iterations.contains(&k) {
             continue;
         }
-        for i in 0..golden.n_particles {
+        for (i, wanted) in tensors[&format!("x/{k}")].iter().enumerate() {
             let put_back = settings.restart == Restart::AfterMove && record.restarted.contains(&i);
             let x = match put_back {
                 true => search.space().personal_best(i),
                 false => search.space().location(i),
             };
-            let wanted = &tensors[&format!("x/{k}")][i];
             assert_close(&format!("x/{k} of {i}"), &widen(x), wanted, 1e-5);
         }
         let g = widen(search.space().global_best());
