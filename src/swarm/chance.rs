@@ -12,7 +12,7 @@ use crate::rng::{Draws, Purpose};
 
 /// The parents of a child and where it lies between them.
 #[derive(Debug, Clone, Copy)]
-pub struct Child {
+pub(super) struct Child {
     /// Two different particles.
     pub parents: [usize; 2],
     /// Uniform in [0, 1).

@@ -12,10 +12,11 @@ mod recording;
 mod search;
 pub mod settings;
 mod space;
+mod start;
 mod walk;
 mod weights;
 
-pub use chance::{Chance, Child, Recorded};
+pub use chance::{Chance, Recorded};
 pub use journal::{Journal, Start};
 pub use record::{Found, IterationRecord, Origin, Outcome, StopReason};
 pub use recording::{Header, Recording};

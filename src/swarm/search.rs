@@ -6,8 +6,9 @@
 
 use super::chance::Chance;
 use super::record::{Found, IterationRecord, Origin, Outcome, StopReason};
-use super::settings::{PatienceRule, Populate, Restart, ResultRule, Settings, Tie, Velocity};
+use super::settings::{PatienceRule, Restart, ResultRule, Settings, Tie, Velocity};
 use super::space::Space;
+use super::start::{aim, populate};
 use super::walk::step_weights;
 use crate::error::{Error, Result};
 
@@ -27,9 +28,8 @@ pub struct Search<S> {
     pub(super) last: u32,
     /// The iteration since which patience is counted: the last change of g.
     pub(super) patient_since: u32,
+    /// lambda of the next iteration.
     step: f64,
-    /// Particles to put back on their personal best before they move.
-    stray: Vec<usize>,
 }
 
 /// How one particle stands.
@@ -57,20 +57,17 @@ impl<S: Space> Search<S> {
 
     /// The same with a given source of draws.
     pub fn with_chance(settings: &Settings, chance: Chance, space: S) -> Result<Self> {
-        let (n_experts, n_particles) =
-            (space.coefficients().n_experts(), space.coefficients().n_particles());
-        settings.check(n_experts)?;
-        let wanted = settings.n_particles(n_experts);
-        assert_eq!(n_particles, wanted, "the space must hold the settings' particles");
+        let rows = space.coefficients();
+        settings.check(rows.n_experts())?;
+        let n_particles = settings.n_particles(rows.n_experts());
+        assert_eq!(rows.n_particles(), n_particles, "the space holds the settings' particles");
         let source = Origin { particle: 0, iteration: 0 };
+        let unknown = Standing { f: f64::NEG_INFINITY, f_p: f64::NEG_INFINITY, since: 0 };
         let mut search = Self {
             settings: settings.clone(),
             chance,
             space,
-            standings: vec![
-                Standing { f: f64::NEG_INFINITY, f_p: f64::NEG_INFINITY, since: 0 };
-                n_particles
-            ],
+            standings: vec![unknown; n_particles],
             best: Extreme { f: f64::NEG_INFINITY, source },
             worst: Extreme { f: f64::INFINITY, source },
             n_evaluations: 0,
@@ -78,10 +75,9 @@ impl<S: Space> Search<S> {
             last: settings.max_iterations,
             patient_since: 0,
             step: settings.step,
-            stray: Vec::new(),
         };
-        search.populate(n_experts);
-        search.aim();
+        populate(settings, &mut search.chance, &mut search.space);
+        aim(settings, &mut search.chance, &mut search.space);
         Ok(search)
     }
 
@@ -105,31 +101,60 @@ impl<S: Space> Search<S> {
         &mut self,
         evaluate: impl FnOnce(&S, &[usize]) -> Result<Vec<f64>>,
     ) -> Result<Option<IterationRecord>> {
-        let k = self.next;
         if self.stop_reason().is_some() {
             return Ok(None);
         }
-        let mut weights = Vec::new();
-        let mut restarted = self.restart_strays(k);
-        if k > 0 {
-            weights = self.walk(k)?;
+        let record = match self.next {
+            0 => self.begin(evaluate)?,
+            k => self.iterate(k, evaluate)?,
+        };
+        self.next += 1;
+        Ok(Some(record))
+    }
+
+    /// Iteration 0: every f(x_i), so p_i = x_i and the first g and g_w.
+    fn begin(
+        &mut self,
+        evaluate: impl FnOnce(&S, &[usize]) -> Result<Vec<f64>>,
+    ) -> Result<IterationRecord> {
+        let all: Vec<usize> = (0..self.standings.len()).collect();
+        self.measure(0, &all, evaluate)?;
+        self.keep_bests(0, &all);
+        if self.settings.velocity == Velocity::Best {
+            all.iter().for_each(|&particle| self.space.aim_at_global_best(particle));
         }
-        let evaluated = self.particles_to_evaluate(k);
+        Ok(self.record(0, all, Vec::new(), Vec::new(), None))
+    }
+
+    /// Iteration k of the search.
+    fn iterate(
+        &mut self,
+        k: u32,
+        evaluate: impl FnOnce(&S, &[usize]) -> Result<Vec<f64>>,
+    ) -> Result<IterationRecord> {
+        // If p_i did not change in c_r iterations: x_i = p_i, v_i = 0. The paper ends an iteration
+        // with this; nothing looks at x_i in between, so both modes do it here.
+        let put_back = match self.settings.restart {
+            Restart::Off => Vec::new(),
+            Restart::AfterMove => self.strays(k - 1),
+            Restart::BeforeMove => self.strays(k),
+        };
+        put_back.iter().for_each(|&particle| self.space.restart(particle));
+        // Draw r; v_i = (1 / C) [...]; x_i = x_i + lambda v_i.
+        let weights = self.walk(k)?;
+        let step = self.step;
+        // f(x_i), then p_i, g and g_w where they improve.
+        let dropped = self.chance.dropped(&self.settings, k, self.standings.len());
+        let evaluated: Vec<usize> = (0..dropped.len()).filter(|&i| !dropped[i]).collect();
         self.measure(k, &evaluated, evaluate)?;
         self.keep_bests(k, &evaluated);
-        if k == 0 && self.settings.velocity == Velocity::Best {
-            (0..self.standings.len()).for_each(|i| self.space.aim_at_global_best(i));
-        }
-        if self.settings.restart == Restart::AfterMove && k > 0 {
-            self.stray = self.stray_at(k);
-            restarted = self.stray.clone();
-        }
-        let step = (k > 0).then_some(self.step);
-        if k > 0 {
-            self.step = (self.step * self.settings.step_factor).max(self.settings.step_min);
-        }
-        self.next += 1;
-        Ok(Some(self.record(k, evaluated, restarted, weights, step)))
+        // lambda = lambda phi_lambda.
+        self.step = (step * self.settings.step_factor).max(self.settings.step_min);
+        let restarted = match self.settings.restart {
+            Restart::AfterMove => self.strays(k),
+            Restart::Off | Restart::BeforeMove => put_back,
+        };
+        Ok(self.record(k, evaluated, restarted, weights, Some(step)))
     }
 
     /// Why the search is over, or none while another iteration can run.
@@ -172,50 +197,9 @@ impl<S: Space> Search<S> {
         }
     }
 
-    /// x_new = t x_a + (1 - t) x_b, N - n times.
-    fn populate(&mut self, n_experts: usize) {
-        for child in n_experts..self.standings.len() {
-            let (n_pool, widest) = match self.settings.populate {
-                Populate::Off => unreachable!("without children N is n"),
-                Populate::Experts => (n_experts, 1.0),
-                Populate::Growing => (child, 2.0),
-            };
-            let drawn = self.chance.child(n_experts, child, n_pool);
-            let t = widest * drawn.u;
-            self.space.mix(child, drawn.parents, [t, 1.0 - t]);
-        }
-    }
-
-    /// v_i = random({x_j}) - x_i.
-    fn aim(&mut self) {
-        let rule = self.settings.velocity;
-        if !matches!(rule, Velocity::Random | Velocity::RandomOther) {
-            return;
-        }
-        let n_particles = self.standings.len();
-        for particle in 0..n_particles {
-            let target = self.chance.partner(rule, particle, n_particles);
-            self.space.aim(particle, target);
-        }
-    }
-
-    /// Puts stray particles back on their personal best, before iteration k moves them. Returns
-    /// those that this iteration found to be stray.
-    fn restart_strays(&mut self, k: u32) -> Vec<usize> {
-        let mut found_now = Vec::new();
-        if self.settings.restart == Restart::BeforeMove && k > 0 {
-            found_now = self.stray_at(k);
-            self.stray = found_now.clone();
-        }
-        for particle in std::mem::take(&mut self.stray) {
-            self.space.restart(particle);
-        }
-        found_now
-    }
-
-    /// Particles whose personal best is c_r or more iterations old at k. A restart does not make it
-    /// younger.
-    fn stray_at(&self, k: u32) -> Vec<usize> {
+    /// Particles whose personal best is c_r or more iterations old at k. Being put back on it does
+    /// not make it younger.
+    fn strays(&self, k: u32) -> Vec<usize> {
         let old = |s: &Standing| f64::from(k - s.since) >= self.settings.restart_after;
         (0..self.standings.len()).filter(|&i| old(&self.standings[i])).collect()
     }
@@ -235,15 +219,6 @@ impl<S: Space> Search<S> {
             }
         }
         Ok(weights)
-    }
-
-    fn particles_to_evaluate(&mut self, k: u32) -> Vec<usize> {
-        let n_particles = self.standings.len();
-        if k == 0 {
-            return (0..n_particles).collect();
-        }
-        let dropped = self.chance.dropped(&self.settings, k, n_particles);
-        (0..n_particles).filter(|&i| !dropped[i]).collect()
     }
 
     fn measure(
