@@ -196,7 +196,8 @@ fn is_prose(options: &[Choice], answer: &Text, key: &str, end: usize) -> bool {
         && !matches!(next.as_str(), "is" | "and" | "or")
 }
 
-/// Rule 2. The longest text that begins the answer wins over a key; a list of keys is no choice.
+/// Rule 2. The longest text that begins the answer wins over a key; a list of options, such as
+/// "A and B" or "yes or no", is no choice.
 fn opening<'a>(
     options: &[Choice<'a>],
     texts: &[TextSpan],
@@ -205,18 +206,26 @@ fn opening<'a>(
 ) -> Option<&'a str> {
     let first = answer.skip_to_word(0);
     let begins = |span: &&TextSpan| span.range.start <= first && first < span.range.end;
-    if texts.iter().any(|span| begins(&span)) {
-        return only(texts.iter().filter(begins).map(|span| options[span.option_idx].key));
-    }
-    let key = keys.iter().find(|key| key.range.start == first)?;
-    let mut next = answer.skip_to_word(key.range.end);
+    let (name, end) = match texts.iter().find(begins) {
+        Some(span) => {
+            let begun = texts.iter().filter(begins);
+            (only(begun.map(|span| options[span.option_idx].key))?, span.range.end)
+        }
+        None => {
+            let key = keys.iter().find(|key| key.range.start == first)?;
+            (key.name, key.range.end)
+        }
+    };
+    let mut next = answer.skip_to_word(end);
+    let ends_line = |c: &char| matches!(c, '\n' | '.' | ':' | ')' | ']');
+    let goes_on = !answer.chars[end..next].iter().any(ends_line);
     if matches!(answer.word_at(next).as_str(), "and" | "or") {
         next = answer.skip_to_word(next + answer.word_at(next).chars().count());
     }
-    let between = &answer.chars[key.range.end..next.min(answer.chars.len())];
-    let is_list = keys.iter().any(|other| other.range.start == next && other.name != key.name)
-        && !between.iter().any(|c| matches!(c, '\n' | '.' | ':' | ')'));
-    (!is_list).then_some(key.name)
+    let key_follows = keys.iter().any(|key| key.range.start == next && key.name != name);
+    let text_follows =
+        texts.iter().any(|span| span.range.start == next && options[span.option_idx].key != name);
+    (!goes_on || !key_follows && !text_follows).then_some(name)
 }
 
 /// Rule 3: the first key that follows "answer", "option" or "choice", with or without "is".

@@ -108,9 +108,10 @@ fn items(fields: &[(String, Json)], split: Split) -> Found<Vec<Item>> {
         None if split == Split::Test => return Ok(Vec::new()),
         None => return Err(format!("no `{name}`, wanted a list of examples")),
     };
-    let checked = list.iter().enumerate().map(|(idx, json)| {
-        item(idx, json).map_err(|what| format!("{name} example {idx} (from 0): {what}"))
-    });
+    let checked = list
+        .iter()
+        .enumerate()
+        .map(|(idx, json)| item(idx, json).map_err(|what| format!("{name}[{idx}]: {what}")));
     checked.collect()
 }
 

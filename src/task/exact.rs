@@ -52,23 +52,25 @@ pub fn number_value(text: &str) -> Option<String> {
 /// "Node3" nor "3rd" holds a number. A minus counts where it does not follow a word, so "3-1" is 3
 /// and 1. A comma belongs to a number if groups of three digits follow; "2,5" is 2 and 5.
 pub fn numbers(text: &str) -> impl Iterator<Item = String> + '_ {
-    let mut rest_at = 0;
+    let mut at = 0;
     std::iter::from_fn(move || {
-        while let Some(found) = text[rest_at..].find(|c: char| c.is_ascii_digit()) {
-            let start = rest_at + found;
-            let run = &text[start..];
+        while let Some(found) = text[at..].find(|c: char| c.is_ascii_digit()) {
+            let (before, run) = text.split_at(at + found);
             let end = run.find(|c: char| !c.is_ascii_digit() && c != ',' && c != '.');
-            let run = &run[..end.unwrap_or(run.len())];
-            let run = run.trim_end_matches([',', '.']);
-            let (piece, value) = first_number(run, sign_before(&text[..start]));
-            rest_at = start + piece;
-            let before = text[..start].chars().next_back();
-            let after = text[rest_at..].chars().next();
-            if before.is_some_and(is_word) || after.is_some_and(is_word) {
-                rest_at += text[rest_at..].find(|c| !is_word(c)).unwrap_or(text.len() - rest_at);
-                continue;
-            }
-            if value.is_some() {
+            let run = run[..end.unwrap_or(run.len())].trim_end_matches([',', '.']);
+            let (before, n_bytes, value) = match before.strip_suffix('.') {
+                Some(front) if !front.ends_with(|c| is_word(c) || c == '.') => {
+                    (front, run.len(), canonical(sign_before(front), &format!("0.{run}")))
+                }
+                _ => {
+                    let (n_bytes, value) = first_number(run, sign_before(before));
+                    (before, n_bytes, value)
+                }
+            };
+            at += found + n_bytes;
+            if before.ends_with(is_word) || text[at..].starts_with(is_word) {
+                at += text[at..].find(|c| !is_word(c)).unwrap_or(text.len() - at);
+            } else if value.is_some() {
                 return value;
             }
         }
@@ -118,7 +120,7 @@ fn canonical(sign: &str, digits: &str) -> Option<String> {
 /// "-" if `before` ends with a minus that is not a hyphen (one that follows a word), else "".
 fn sign_before(before: &str) -> &'static str {
     match before.strip_suffix(MINUS) {
-        Some(front) if !front.chars().next_back().is_some_and(is_word) => "-",
+        Some(front) if !front.ends_with(is_word) => "-",
         _ => "",
     }
 }
@@ -127,13 +129,11 @@ fn sign_before(before: &str) -> &'static str {
 /// without regard to case.
 fn states_words(text: &str, words: &str) -> bool {
     let (text, words) = (text.to_lowercase(), words.to_lowercase());
-    let opens = words.chars().next().is_some_and(is_word);
-    let closes = words.chars().next_back().is_some_and(is_word);
+    let (opens, closes) = (words.starts_with(is_word), words.ends_with(is_word));
     text.char_indices().any(|(at, _)| {
         let (before, here) = text.split_at(at);
         here.strip_prefix(words.as_str()).is_some_and(|after| {
-            !(opens && before.chars().next_back().is_some_and(is_word))
-                && !(closes && after.chars().next().is_some_and(is_word))
+            !(opens && before.ends_with(is_word)) && !(closes && after.starts_with(is_word))
         })
     })
 }

@@ -63,10 +63,10 @@ pub enum Work {
     /// Run a program with the adapter's folder as its last argument. Answer with `Answers::Texts`:
     /// what it printed, which must be one number.
     Command {
-        /// The program and its arguments. A program with a relative path of several parts is
-        /// relative to `directory`, and is so given here.
+        /// The program and its arguments. A program named by a path is relative to `directory`,
+        /// and made absolute here.
         program: Vec<String>,
-        /// Where to run it: the task file's folder.
+        /// Where to run it: the task file's folder, absolute.
         directory: PathBuf,
     },
 }
@@ -77,7 +77,8 @@ impl Part {
         let (kind, source, quirks) = match file.ask {
             FileAsk::Multi(_) => return Err(Error::input(path, "a multi task inside another one")),
             FileAsk::Command(mut program) => {
-                let directory = beside(path, Path::new(""));
+                let directory = std::path::absolute(beside(path, Path::new("")))
+                    .map_err(Error::io(path, "find the folder of"))?;
                 if Path::new(&program[0]).components().count() > 1 {
                     program[0] = directory.join(&program[0]).to_string_lossy().into_owned();
                 }
@@ -217,7 +218,7 @@ fn check_items(kind: Kind, quirks: &Quirks, dataset: &Dataset) -> std::result::R
     for split in [Split::Dev, Split::Test] {
         for (idx, item) in dataset.items(split).iter().enumerate() {
             check_item(kind, quirks, item)
-                .map_err(|what| format!("{} example {idx} (from 0): {what}", split.name()))?;
+                .map_err(|what| format!("{}[{idx}]: {what}", split.name()))?;
         }
     }
     Ok(())
