@@ -55,32 +55,10 @@ fn a_task_file_is_taken_at_its_word() {
         format!("{head}'multi'\ntasks = ['a.toml', 'b.toml']"),
     ]
     .map(|toml| open(&toml, &[]));
-    insta::assert_snapshot!(said.join("\n"), @r#"
-    main.toml: line 1, column 1: missing field `name`
-    main.toml: line 1, column 10: invalid literal string, expected `'`
-    main.toml: line 3, column 1: unknown field `dta`, expected one of `name`, `kind`, `data`, `max_new_tokens`, `chat`, `limit`, `tasks`, `program`, `quirks`
-    main.toml: a multiple-choice task without `data`
-    main.toml: line 2, column 8: tasks of kind "toxicity" are not supported yet, only multiple-choice, exact-match, abstain, perplexity, command, multi
-    main.toml: line 2, column 8: tasks of kind "judge" are not supported yet, only multiple-choice, exact-match, abstain, perplexity, command, multi
-    main.toml: line 2, column 8: unknown kind "multiplechoice", wanted one of multiple-choice, exact-match, abstain, perplexity, command, multi
-    main.toml: a multiple-choice task takes no `program`
-    main.toml: line 4, column 18: invalid value: integer `0`, expected a nonzero usize
-    main.toml: line 4, column 18: invalid value: integer `-5`, expected a nonzero usize
-    main.toml: line 4, column 17: invalid value: integer `0`, expected a nonzero usize
-    main.toml: line 4, column 11: unknown field `val`, expected `dev` or `test`
-    main.toml: line 5, column 17: unknown variant `A`, expected `letters` or `authors`
-    main.toml: line 5, column 1: unknown field `choise`, expected one of `choice_parser`, `exact_match`, `tail_pieces`, `pad_batch`, `abstain_cue`, `multi_zero`
-    main.toml: `multi_zero` belongs into a multi task's [quirks]
-    data.json: no such file
-    main.toml: `name` is empty
-    main.toml: a command task without `program`
-    main.toml: `program` is empty, wanted a program and its arguments
-    main.toml: a command task takes no `chat`
-    main.toml: a perplexity task takes no `quirks`
-    main.toml: `tasks` names 1 files, wanted 2
-    main.toml: a multi task's [quirks] take only `multi_zero`; the others belong into its tasks' own files
-    a.toml: no such file
-    "#);
+    insta::assert_snapshot!(said.join(
+        "
+"
+    ));
 }
 
 #[test]
@@ -110,17 +88,10 @@ fn a_task_and_its_data_belong_together() {
         pair(part("a", "exact-match"), part("b", "perplexity")),
         pair(part("a", "exact-match"), multi.to_string()),
     ];
-    insta::assert_snapshot!(said.join("\n"), @r#"
-    data.json: test[0]: found a prompt alone, a task of kind multiple-choice wants a question with choices
-    data.json: dev[0]: found a question without choices, a task of kind abstain wants a question with choices
-    data.json: dev[0]: found a question with choices, a task of kind exact-match wants a question with an answer and no choices
-    data.json: dev[1]: the answer "one" is no number, but exact_match is last-number
-    opens x
-    opens x
-    main.toml: both tasks are named "a", wanted two names
-    b.toml: a multi task is the mean of two accuracies, wanted a multiple-choice or exact-match task
-    b.toml: a multi task is the mean of two accuracies, wanted a multiple-choice or exact-match task
-    "#);
+    insta::assert_snapshot!(said.join(
+        "
+"
+    ));
 }
 
 #[test]
@@ -156,32 +127,10 @@ fn a_data_file_is_checked_example_by_example() {
         choices(r#"{"A": "a", "B": 3}"#, r#""A""#),
         choices(r#"{"A": "a", "B": "b"}"#, r#""a""#),
     ];
-    insta::assert_snapshot!(said.join("\n"), @r#"
-    d.json: not a data file: EOF while parsing a value at line 1 column 0
-    d.json: not a data file: expected value at line 1 column 10
-    d.json: the file is a list, wanted an object
-    d.json: no `dev`, wanted a list of examples
-    d.json: `dev` is a number, wanted a list
-    d.json: the dev split is empty, wanted at least one example
-    d.json: `dev` occurs twice
-    d.json: `icl_prompt` is null, wanted text
-    d.json: test[0]: an example is a number, wanted an object
-    opens d
-    d.json: dev[1]: neither `question` nor `prompt`
-    d.json: dev[1]: a question without `answer`
-    d.json: dev[1]: an answer or choices without `question`
-    d.json: dev[1]: `prompt` beside a question, choices or an answer
-    d.json: dev[1]: `prompt` occurs twice
-    d.json: dev[1]: `answer` is a number, wanted text
-    d.json: dev[1]: the answer is empty
-    d.json: dev[1]: `id` is a truth value, wanted text or a number
-    d.json: dev[1]: `choices` is a list, wanted an object
-    d.json: dev[1]: `choices` has 1 options, wanted at least 2
-    d.json: dev[1]: choice `A` occurs twice
-    d.json: dev[1]: `choices` has an empty key
-    d.json: dev[1]: choice `B` is a number, wanted text
-    d.json: dev[1]: the answer "a" is not among the choices (A, B)
-    "#);
+    insta::assert_snapshot!(said.join(
+        "
+"
+    ));
 }
 
 #[test]

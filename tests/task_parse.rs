@@ -126,14 +126,21 @@ fn texts_inside_other_texts_choose_the_longer() {
     "yesterday"                          - E
     "F: B cells"                         F B
     "#);
-    let same = ["same", "same", "-3", "3"];
-    insta::assert_snapshot!(table(&same, &["same", "-3", "3", "-3.", "it is 3", "13"]), @r#"
+    let same = ["same", "same", "-3", "3", "aB", "AB", "A"];
+    insta::assert_snapshot!(table(&same, &[
+        "same", "-3", "3", "-3.", "it is 3", "13", "aB", "ab", "A", "A. same", "G: A",
+    ]), @r#"
     "same"                               - A
     "-3"                                 C C
     "3"                                  D D
     "-3."                                C C
     "it is 3"                            D D
     "13"                                 - D
+    "aB"                                 E B
+    "ab"                                 - E
+    "A"                                  A A
+    "A. same"                            A A
+    "G: A"                               G A
     "#);
 }
 

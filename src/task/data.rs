@@ -1,4 +1,4 @@
-//! Data files in the authors' JSON form: `{"dev": [...], "test": [...], "icl_prompt"?, "dataset"?}`.
+//! Data files in the authors' form: `{"dev": [...], "test": [...], "icl_prompt"?, "dataset"?}`.
 //!
 //! An example has a question with choices and an answer, a question with an answer, or a prompt
 //! alone. Everything is checked here, so that nothing later can meet a gold answer that is not

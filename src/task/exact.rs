@@ -1,7 +1,7 @@
 //! Exact match: does an answer state the gold answer?
 //!
 //! Mode `paper` wants the gold as a whole word or as a number of the same value; mode `code` takes
-//! any substring, of which two thirds of NLGraph's and a fifth of GSM8K's short golds profit.
+//! any substring, so that "13" states 3 and "Node" states No.
 //! Numbers are compared as decimal texts: no float is parsed, so no value is ever rounded.
 
 use super::quirks::ExactMatch;
@@ -133,7 +133,9 @@ fn states_words(text: &str, words: &str) -> bool {
     text.char_indices().any(|(at, _)| {
         let (before, here) = text.split_at(at);
         here.strip_prefix(words.as_str()).is_some_and(|after| {
-            !(opens && before.ends_with(is_word)) && !(closes && after.starts_with(is_word))
+            let touched_before = opens && before.ends_with(is_word);
+            let touched_after = closes && after.starts_with(is_word);
+            !touched_before && !touched_after
         })
     })
 }

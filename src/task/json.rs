@@ -1,7 +1,7 @@
 //! JSON as it stands in the file.
 //!
-//! `serde_json::Value` drops repeated keys silently; a data file with two answers to a question must
-//! be refused instead. What the values mean is not known here.
+//! `serde_json::Value` drops repeated keys silently; a data file with two answers to a question
+//! must be refused instead. What the values mean is not known here.
 
 use std::fmt;
 

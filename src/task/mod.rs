@@ -73,12 +73,12 @@ pub struct Task {
     pub parts: Vec<Part>,
     /// What a multi task is worth when both parts score 0.
     pub multi_zero: MultiZero,
-    /// Every file that was read, in that order: for hashing.
+    /// Every file that was read, once each, in that order: for hashing.
     pub inputs: Vec<PathBuf>,
 }
 
 impl Task {
-    /// Opens the task file at `path`, and the files that it names, which are relative to its folder.
+    /// Opens the task file at `path`, and the files that it names relative to its folder.
     pub fn open(path: &Path, mode: Mode) -> Result<Self> {
         Self::open_with(path, mode, |path| {
             std::fs::read_to_string(path).map_err(Error::io(path, "read"))
@@ -93,7 +93,9 @@ impl Task {
     ) -> Result<Self> {
         let mut inputs = Vec::new();
         let mut read = |path: &Path| {
-            inputs.push(path.to_path_buf());
+            if !inputs.iter().any(|known| known == path) {
+                inputs.push(path.to_path_buf());
+            }
             read(path)
         };
         let file = TaskFile::from_text(path, &read(path)?)?;
@@ -148,9 +150,9 @@ fn open_pair(path: &Path, pair: &[PathBuf; 2], mode: Mode, read: &mut Read) -> R
                 Part::build(&part_path, file, mode, read)?
             }
             _ => {
-                let wanted = "a multi task is the mean of two accuracies, wanted a \
-                              multiple-choice or exact-match task";
-                return Err(Error::input(part_path, wanted));
+                let what = "not an accuracy, but part of a multi task: wanted kind \
+                            multiple-choice or exact-match";
+                return Err(Error::input(part_path, what));
             }
         };
         if parts.iter().any(|other| other.name == part.name) {

@@ -200,7 +200,8 @@ impl Part {
     }
 }
 
-/// How many new tokens the authors grant: 10, and GSM8K 200 for its chains of reasoning.
+/// How many new tokens the authors grant: 10, and GSM8K 200 for its chains of reasoning. (The paper
+/// says "10, 50, 100, or 512 depending on the task" and not which is whose.)
 fn default_new_tokens(kind: Kind, dataset: &str) -> usize {
     match (kind, dataset) {
         (Kind::ExactMatch, "gsm8k") => 200,
@@ -230,10 +231,8 @@ fn check_item(kind: Kind, quirks: &Quirks, item: &Item) -> std::result::Result<(
         (Kind::ExactMatch, Body::Exact { answer, .. }) => {
             let wants_number = quirks.exact_match == ExactMatch::LastNumber;
             if wants_number && exact::number_value(answer).is_none() {
-                return Err(format!(
-                    "the answer {answer:?} is no number, but exact_match is \
-                                    last-number"
-                ));
+                let found = format!("the answer {answer:?}");
+                return Err(format!("{found}, wanted a number, as exact_match is last-number"));
             }
         }
         (_, body) => {

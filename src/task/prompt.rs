@@ -1,7 +1,7 @@
 //! The prompts: what a model is shown for an example, in both modes the authors' texts.
 //!
-//! The paper gives no prompt for any task of Table 12, so there is nothing for the modes to differ
-//! in. Prompts are raw text; the tokenizer adds `<bos>`, and the runner a chat template if asked to.
+//! The paper gives no prompt for the tasks that are graded here, so there is nothing for the modes
+//! to differ in. Prompts are raw text: `<bos>` and a chat template are added elsewhere.
 
 use super::data::{Body, Dataset};
 

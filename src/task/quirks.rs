@@ -1,7 +1,7 @@
 //! Where the paper and the authors' program score differently: one named switch per difference.
 //!
 //! `Quirks::paper` and `Quirks::code` are the two modes; a task file's `[quirks]` table overrides
-//! single switches. What a switch does is told where it acts; nothing here reads a file or an answer.
+//! single switches. What a switch does is told where it acts; no file or answer is read here.
 
 use serde::{Deserialize, Serialize};
 
@@ -184,7 +184,7 @@ pub(super) struct Overrides {
 }
 
 impl Overrides {
-    /// The switches that results from `base` and the overrides.
+    /// The switches that result from `base` and the overrides.
     pub(super) fn apply(&self, base: Quirks) -> Quirks {
         Quirks {
             choice_parser: self.choice_parser.unwrap_or(base.choice_parser),

@@ -92,6 +92,7 @@ pub(super) fn grade_texts(
     first: &[String],
     second: Option<&[String]>,
 ) -> Score {
+    assert!(!items.is_empty(), "a mean needs an example");
     let grade = |index: usize| {
         let (item, output) = (&items[index], strip(&first[index]));
         let (parsed, gold, is_right) = read(&item.body, split, quirks, output);
@@ -144,15 +145,14 @@ pub(super) fn grade_command(task: &str, printed: &str) -> Option<Score> {
 
 /// A multi task's score: the harmonic mean 2ab/(a+b) of its parts' utilities.
 pub(super) fn harmonic_mean(a: Score, b: Score, zero: MultiZero) -> Score {
-    let (mut x, mut y) = (a.utility, b.utility);
-    if x + y == 0.0 {
-        match zero {
-            MultiZero::Zero => (x, y) = (0.0, 1.0),
-            MultiZero::Cent => (x, y) = (0.01, 0.01),
-        }
-    }
+    let (x, y) = (a.utility, b.utility);
+    let utility = match zero {
+        MultiZero::Zero if x + y == 0.0 => 0.0,
+        MultiZero::Cent if x + y == 0.0 => 0.01,
+        _ => 2.0 * x * y / (x + y),
+    };
     Score {
-        utility: 2.0 * x * y / (x + y),
+        utility,
         parts: [a.parts, b.parts].concat(),
         n_unparsed: a.n_unparsed + b.n_unparsed,
         predictions: [a.predictions, b.predictions].concat(),
