@@ -1,13 +1,15 @@
 //! The task file: a few lines of TOML that say what is asked of a model.
 //!
-//!     name = "nlgraph"
-//!     kind = "exact-match"                 # or multiple-choice, abstain, perplexity
-//!     data = "nlgraph.json"                # relative to this file
-//!     max_new_tokens = 10                  # default: the authors' number
-//!     chat = false                         # put prompts by the model's chat template
-//!     limit = { dev = 8, test = 16 }       # at most so many examples, the first ones
-//!     [quirks]                             # overrides of the mode's switches
-//!     exact_match = "substring"
+//! ```toml
+//! name = "nlgraph"
+//! kind = "exact-match"                 # or multiple-choice, abstain, perplexity
+//! data = "nlgraph.json"                # relative to this file
+//! max_new_tokens = 10                  # default: the authors' number
+//! chat = false                         # put prompts by the model's chat template
+//! limit = { dev = 8, test = 16 }       # at most so many examples, the first ones
+//! [quirks]                             # overrides of the mode's switches
+//! exact_match = "substring"
+//! ```
 //!
 //! `kind = "multi"` takes `tasks` (two task files) and `quirks.multi_zero`; `kind = "command"`
 //! takes `program`, a list that gets the adapter's folder appended and prints one number.
