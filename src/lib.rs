@@ -11,6 +11,7 @@ pub mod error;
 pub mod files;
 pub mod model;
 pub mod rng;
+pub mod run;
 pub mod swarm;
 pub mod task;
 pub mod tensors;

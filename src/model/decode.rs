@@ -1,4 +1,4 @@
-//! From prompts to answers: greedy decoding, and the log-likelihood of a text.
+//! From prompts to answers: greedy decoding, and the likelihood of texts.
 //!
 //! Jobs are cut into batches of one adapter each; a batch is one thread's work from first to last,
 //! so threads meet only at the end. Cutting otherwise changes no bit of any answer.
@@ -62,28 +62,54 @@ pub fn generate(
     batch: usize,
     report: Report,
 ) -> Vec<Generated> {
-    in_batches(jobs, batch, |jobs, workers, state| {
-        generate_batch(model, &adapters[jobs[0].adapter_idx], jobs, eos, workers, report, state)
-    })
+    in_batches(
+        jobs,
+        |job| job.adapter_idx,
+        batch,
+        |jobs, workers, state| {
+            generate_batch(model, &adapters[jobs[0].adapter_idx], jobs, eos, workers, report, state)
+        },
+    )
 }
 
-/// For every job: minus the mean log-probability of its tokens after the first, each given those
-/// before it, in nats. The jobs' `max_new_tokens` are not used.
-pub fn mean_nll(model: &Model, adapters: &[Adapted], jobs: &[Job], batch: usize) -> Vec<f64> {
-    in_batches(jobs, batch, |jobs, workers, state| {
-        let adapted = &adapters[jobs[0].adapter_idx];
-        jobs.iter().map(|job| nll_of_one(model, adapted, job.tokens, workers, state)).collect()
-    })
+/// A text of which some tokens are scored.
+#[derive(Debug, Clone, Copy)]
+pub struct TextJob<'a> {
+    /// Index of the adapter.
+    pub adapter_idx: usize,
+    /// The text; at least one token.
+    pub tokens: &'a [u32],
+    /// For each token whether it is scored; the first, which nothing precedes, never is.
+    pub scored: &'a [bool],
+}
+
+/// For every text: the sum of ln p(token | those before it) over its scored tokens.
+pub fn log_likelihoods(
+    model: &Model,
+    adapters: &[Adapted],
+    jobs: &[TextJob],
+    batch: usize,
+) -> Vec<f64> {
+    in_batches(
+        jobs,
+        |job| job.adapter_idx,
+        batch,
+        |jobs, workers, state| {
+            let adapted = &adapters[jobs[0].adapter_idx];
+            jobs.iter().map(|job| log_likelihood(model, adapted, job, workers, state)).collect()
+        },
+    )
 }
 
 /// Runs `run` on batches of jobs of one adapter each, on all threads, and puts the results in order.
-fn in_batches<T: Send>(
-    jobs: &[Job],
+fn in_batches<J: Sync, T: Send>(
+    jobs: &[J],
+    adapter_idx: impl Fn(&J) -> usize,
     batch: usize,
-    run: impl Fn(&[Job], Workers, &mut State) -> Vec<T> + Sync,
+    run: impl Fn(&[J], Workers, &mut State) -> Vec<T> + Sync,
 ) -> Vec<T> {
-    let batches: Vec<&[Job]> = jobs
-        .chunk_by(|left, right| left.adapter_idx == right.adapter_idx)
+    let batches: Vec<&[J]> = jobs
+        .chunk_by(|left, right| adapter_idx(left) == adapter_idx(right))
         .flat_map(|jobs| jobs.chunks(batch.max(1)))
         .collect();
     // With fewer batches than threads, the threads share each product instead.
@@ -188,32 +214,38 @@ fn prefill_groups<'a>(jobs: &[Job<'a>]) -> Vec<Vec<Segment<'a>>> {
     groups
 }
 
-fn nll_of_one(
+fn log_likelihood(
     model: &Model,
     adapted: &Adapted,
-    tokens: &[u32],
+    job: &TextJob,
     workers: Workers,
     state: &mut State,
 ) -> f64 {
+    let (tokens, scored) = (job.tokens, job.scored);
+    assert_eq!(tokens.len(), scored.len(), "one mark for each token");
     state.prepare(model, workers, 1, tokens.len());
     let mut logits = Matrix::default();
     let mut total = 0.0;
-    let n_scored = tokens.len().saturating_sub(1);
-    for first in (0..n_scored).step_by(LOGIT_ROWS) {
-        let piece = &tokens[first..(first + LOGIT_ROWS).min(n_scored)];
+    // What follows the last scored token has no influence.
+    let n_predicting = scored.iter().rposition(|scored| *scored).unwrap_or(0);
+    for first in (0..n_predicting).step_by(LOGIT_ROWS) {
+        let piece = &tokens[first..(first + LOGIT_ROWS).min(n_predicting)];
         let segment = Segment { slot: 0, first, tokens: piece, want: Want::All };
         let hidden = state.forward(model, adapted, &[segment]);
         State::logits(model, workers, hidden, &mut logits);
-        for i in 0..piece.len() {
+        for i in (0..piece.len()).filter(|i| scored[first + i + 1]) {
             let row = &logits.row(i)[..model.config.vocab_size];
-            total += nll(row, row_max(model.isa, row), tokens[first + i + 1]);
+            total += ln_probability(row, row_max(model.isa, row), tokens[first + i + 1]);
         }
     }
-    total / n_scored.max(1) as f64
+    total
 }
 
-/// `ln(sum of e^logit) - logit[token]`
-fn nll(logits: &[f32], max: f32, token: u32) -> f64 {
+/// `logit[token] - ln(sum of e^logit)`
+fn ln_probability(logits: &[f32], max: f32, token: u32) -> f64 {
     let sum: f64 = logits.iter().map(|logit| f64::from(exp(logit - max))).sum();
-    f64::from(max) + ln_f64(sum) - f64::from(logits[token as usize])
+    if !sum.is_normal() {
+        return f64::NAN;
+    }
+    f64::from(logits[token as usize]) - f64::from(max) - ln_f64(sum)
 }

@@ -50,6 +50,17 @@ impl Tokenizer {
         self.ids(rendered, false)
     }
 
+    /// The ids of `text` as [`encode`](Self::encode) gives them, and for each whether it begins at or
+    /// after byte `from` of the text; special tokens that the tokenizer adds do not.
+    pub fn encode_from(&self, text: &str, from: usize) -> Result<(Vec<u32>, Vec<bool>)> {
+        guarded(&self.path, "cannot encode", || {
+            let encoding = self.inner.encode(text, true)?;
+            let after =
+                encoding.get_offsets().iter().map(|(start, end)| start < end && *start >= from);
+            Ok((encoding.get_ids().to_vec(), after.collect()))
+        })
+    }
+
     /// The text of `ids`, special tokens and unknown ids left out.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         guarded(&self.path, "cannot decode", || self.inner.decode(ids, true))

@@ -1,0 +1,55 @@
+//! What is measured: adapters in memory, or the bare base.
+//!
+//! The forward pass sees their linears, an external program a folder in PEFT's form.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::adapter::{Adapter, Config, save};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::model::lora::{Adapted, Places};
+use crate::tensors::Dtype;
+
+/// Things that a task can measure.
+pub enum Candidates<'a> {
+    /// The base model without an adapter: one candidate.
+    Base,
+    /// Adapters of one layout.
+    Adapters {
+        /// The adapters.
+        adapters: &'a [Adapter],
+        /// Their place in the decoder.
+        places: &'a Places,
+        /// An expert's configuration, which describes them all.
+        config: &'a Config,
+        /// The type in which they are saved.
+        dtype: Dtype,
+    },
+}
+
+impl Candidates<'_> {
+    /// Each candidate's linears.
+    pub fn adapted(&self, model: &Model) -> Vec<Adapted> {
+        match self {
+            Self::Base => vec![Adapted::Base],
+            Self::Adapters { adapters, places, .. } => {
+                adapters.par_iter().map(|adapter| model.adapt(places, adapter)).collect()
+            }
+        }
+    }
+
+    /// Gives `use_it` a folder that holds candidate `idx` as a PEFT adapter while it runs.
+    pub fn with_saved<T>(&self, idx: usize, use_it: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let Self::Adapters { adapters, config, dtype, .. } = self else {
+            return Err(Error::Usage("a command measures adapters, and none was given".into()));
+        };
+        let folder = std::env::temp_dir().join(format!("model-swarms-{}", std::process::id()));
+        let dir = folder.join("adapter");
+        let used =
+            save(&dir, &adapters[idx], config, *dtype, "A candidate.").and_then(|()| use_it(&dir));
+        let _ = std::fs::remove_dir_all(&folder);
+        used
+    }
+}
