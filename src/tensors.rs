@@ -191,13 +191,13 @@ impl Tensor<'_> {
 
     /// Fills `out` with the elements from `start` on, widened to f32 (which is exact).
     pub fn read_f32(&self, start: usize, out: &mut [f32]) {
-        let end = start.checked_add(out.len()).filter(|&end| end <= self.len());
-        let n_elements = self.len();
-        let Some(end) = end else {
-            panic!("{} elements from {start} of a tensor of {n_elements}", out.len());
-        };
+        let (n_wanted, n_elements) = (out.len(), self.len());
+        assert!(
+            start <= n_elements && n_wanted <= n_elements - start,
+            "{n_wanted} elements from {start} of a tensor of {n_elements}"
+        );
         let size = self.dtype.n_bytes();
-        let bytes = &self.bytes[start * size..end * size];
+        let bytes = &self.bytes[start * size..(start + n_wanted) * size];
         match self.dtype {
             Dtype::F32 => {
                 let (words, _) = bytes.as_chunks::<4>();

@@ -114,6 +114,30 @@ fn what_is_not_plain_lora_is_refused_with_field_and_value() {
 }
 
 #[test]
+fn expressions_and_nesting_made_to_exhaust_are_refused() {
+    // A configuration could stop the program or keep it busy for ever.
+    let directory = tempfile::tempdir().unwrap();
+    let deep = 100_000;
+    let cases = [
+        ("target_modules", format!("{}q{}", "(".repeat(deep), ")".repeat(deep))),
+        ("target_modules", "((((q{1000}){1000}){1000}){1000})".to_string()),
+        ("target_modules", r"(?=(([^z]+)+)+z)([^z]+)+q_proj\1".to_string()),
+    ];
+    for (field, text) in cases {
+        let dir = adapter(directory.path().join("x"), &config_with(field, json!(text)), &weights());
+        let message = Expert::open(&dir).unwrap_err().to_string();
+        assert!(
+            message.contains("regular expression") || message.contains("given up"),
+            "{message}"
+        );
+        assert!(message.len() < 1000, "{} characters", message.len());
+    }
+    let dir = adapter(directory.path().join("x"), &config(), &weights());
+    std::fs::write(dir.join("adapter_config.json"), "{\"r\":".repeat(deep)).unwrap();
+    assert_refused(&dir, "adapter_config.json", &["recursion limit"]);
+}
+
+#[test]
 fn harmless_fields_are_left_alone() {
     // Adapters would be refused for how they were trained.
     let directory = tempfile::tempdir().unwrap();

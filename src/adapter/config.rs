@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::patterns::{Clause, Pattern};
+use super::patterns::{Clause, Pattern, shortened};
 use super::targets::Selection;
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -176,8 +176,9 @@ fn check_plain(fields: &Map<String, Value>) -> Clause<()> {
 }
 
 /// Some ways of beginning a training (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) also change the base
-/// model's weights, and PEFT changes them again when it opens such an adapter; MiCA is a forward pass
-/// of its own. The others only chose the first A and B.
+/// model's weights, and PEFT changes them again when it opens such an adapter (PEFT 0.21.2 moved a
+/// q_proj by 0.2 for PiSSA, 0.4 for OLoRA); MiCA is a forward pass of its own. The others only chose
+/// the first A and B.
 fn check_init(value: &Value) -> Clause<()> {
     match value {
         Value::Null | Value::Bool(_) => Ok(()),
@@ -243,11 +244,7 @@ fn wanted(field: &str, value: &Value, wish: &str) -> String {
 
 /// A value for an error message: as JSON, shortened.
 pub(super) fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
-    }
+    shortened(&value.to_string())
 }
 
 /// A list of strings, if `value` is one.

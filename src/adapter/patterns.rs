@@ -52,14 +52,25 @@ impl Pattern {
     /// it can pair with those of the form.
     fn compile(text: &str, form: &str) -> Clause<Self> {
         let compile = |source: &str| {
-            Regex::new(source)
-                .map_err(|error| format!("{text:?} is not a usable regular expression: {error}"))
+            Regex::new(source).map_err(|error| {
+                let (text, error) = (shortened(text), shortened(&error.to_string()));
+                format!("{text:?} is not a usable regular expression: {error}")
+            })
         };
         compile(text)?;
         Ok(Self { text: text.to_string(), regex: compile(form)? })
     }
 
     fn gave_up(&self, name: &str, error: &fancy_regex::Error) -> String {
-        format!("matching {name:?} with the expression {:?} was given up: {error}", self.text)
+        let text = shortened(&self.text);
+        format!("matching {name:?} with the expression {text:?} was given up: {error}")
+    }
+}
+
+/// The beginning of a text that a stranger wrote, for an error message.
+pub(super) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
     }
 }

@@ -30,7 +30,8 @@ impl Pool {
         for entry in fs::read_dir(dir).map_err(Error::io(dir, "list"))? {
             let path = entry.map_err(Error::io(dir, "list"))?.path();
             let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-            if !hidden && path.is_dir() {
+            // A link that leads nowhere is an expert that would be missing, and so an error.
+            if !hidden && fs::metadata(&path).map_err(Error::io(&path, "inspect"))?.is_dir() {
                 folders.push(path);
             }
         }
