@@ -1,8 +1,9 @@
 //! Memory-mapped safetensors files, and writing them in one piece.
 //!
-//! The header is checked whole when a file is opened: afterwards every tensor's bytes exist and have
-//! the size that its shape says. Data may start at any address, so values are read byte by byte and
-//! never through a cast pointer. This file knows nothing of models or adapters: names are strings.
+//! The header is checked whole when a file is opened: afterwards every tensor's bytes exist and
+//! have the size that its shape says. Data may start at any address, so values are read byte by
+//! byte and never through a cast pointer. This file knows nothing of models or adapters: names are
+//! strings.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -89,7 +90,8 @@ struct Entry {
 }
 
 impl Tensors {
-    /// Maps the file at `path` and checks its header: sizes, offsets, names. The values are not read.
+    /// Maps the file at `path` and checks its header: sizes, offsets, names. The values are not
+    /// read.
     ///
     /// Refused, naming the tensor: a truncated file, a header that is longer than the file or not
     /// JSON, offsets that overlap, leave a hole or pass the end, a size that is not shape x dtype,
@@ -100,8 +102,8 @@ impl Tensors {
             return Err(Error::input(path, "not a regular file, wanted a safetensors file"));
         }
         // SAFETY: the map is private and read-only. Whoever changes or shortens a file of weights
-        // while a run reads it breaks the run; files written by this program are replaced by rename,
-        // which leaves the mapped ones as they were.
+        // while a run reads it breaks the run; files written by this program are replaced by
+        // rename, which leaves the mapped ones as they were.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "map"))?;
         let header = header::parse(&map).map_err(|what| Error::input(path, what))?;
         let (entries, metadata) = (header.entries, header.metadata);
@@ -240,8 +242,8 @@ impl Tensor<'_> {
 
 /// Writes a safetensors file in one piece, tensors sorted by name, values rounded to `dtype`.
 ///
-/// Each tensor is (name, shape, values in row-major order). A value that is not finite, or no longer
-/// is once rounded, is an error naming tensor and index, and nothing is written.
+/// Each tensor is (name, shape, values in row-major order). A value that is not finite, or no
+/// longer is once rounded, is an error naming tensor and index, and nothing is written.
 pub fn write(
     path: &Path,
     tensors: &[(String, Vec<usize>, &[f32])],

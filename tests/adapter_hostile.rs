@@ -13,8 +13,8 @@ const RANK: usize = 2;
 const Q: &str = "base_model.model.model.layers.0.self_attn.q_proj";
 
 fn config() -> Value {
-    json!({"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "tiny", "r": RANK,
-        "lora_alpha": 4, "target_modules": ["q_proj"]})
+    json!({"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "tiny",
+        "r": RANK, "lora_alpha": 4, "target_modules": ["q_proj"]})
 }
 
 /// `config` with `field` set to `value`.
@@ -379,7 +379,9 @@ proptest! {
     fn any_text_as_configuration_never_panics(text in ".{0,200}") {
         // As above, for files that are something else altogether.
         let _ = Config::parse(&text);
-        let pattern = json!({"peft_type": "LORA", "target_modules": text, "rank_pattern": {&text: 1}});
+        let pattern = json!({
+            "peft_type": "LORA", "target_modules": text, "rank_pattern": {&text: 1},
+        });
         let _ = Config::parse(&pattern.to_string());
     }
 }

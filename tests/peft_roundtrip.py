@@ -1,8 +1,9 @@
 """What PEFT sees in an adapter folder: `python peft_roundtrip.py ADAPTER BASE`.
 
-Opens the adapter with PeftModel.from_pretrained on the base model and prints one JSON object a line:
-per module its rank, its scale, the norms of A and B and whether both equal the file's bit for bit;
-then a summary. Exits with 1 if PEFT missed a tensor, or holds one that the file does not have.
+Opens the adapter with PeftModel.from_pretrained on the base model and prints one JSON object a
+line: per module its rank, its scale, the norms of A and B and whether both equal the file's bit
+for bit; then a summary. Exits with 1 if PEFT missed a tensor, or holds one that the file does not
+have.
 """
 
 import json
@@ -23,7 +24,8 @@ def main() -> int:
         warnings.simplefilter("always")
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         model = PeftModel.from_pretrained(model, adapter)
-    complaints = [str(warning.message) for warning in caught if "adapter keys" in str(warning.message)]
+    texts = [str(warning.message) for warning in caught]
+    complaints = [text for text in texts if "adapter keys" in text]
 
     seen = set()
     all_equal = True

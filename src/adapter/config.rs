@@ -3,8 +3,8 @@
 //! Versions of PEFT from 0.4 on are read; an absent field has PEFT's default. A field is one of
 //! three kinds: read here, harmless whatever it says, or one that must be idle (null, false or
 //! empty). The last kind takes in all fields that this program has never heard of, since a new one
-//! may change the forward pass; today's are DoRA, QALoRA, aLoRA, BD-LoRA, KaSA, Arrow, biases, saved
-//! or replicated modules, single tokens and parameters, tied and transposed weights.
+//! may change the forward pass; today's are DoRA, QALoRA, aLoRA, BD-LoRA, KaSA, Arrow, biases,
+//! saved or replicated modules, single tokens and parameters, tied and transposed weights.
 
 use std::path::Path;
 
@@ -177,8 +177,8 @@ fn check_plain(fields: &Map<String, Value>) -> Clause<()> {
 
 /// Some ways of beginning a training (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) also change the base
 /// model's weights, and PEFT changes them again when it opens such an adapter (PEFT 0.21.2 moved a
-/// q_proj by 0.2 for PiSSA, 0.4 for OLoRA); MiCA is a forward pass of its own. The others only chose
-/// the first A and B.
+/// q_proj by 0.2 for PiSSA, 0.4 for OLoRA); MiCA is a forward pass of its own. The others only
+/// chose the first A and B.
 fn check_init(value: &Value) -> Clause<()> {
     match value {
         Value::Null | Value::Bool(_) => Ok(()),

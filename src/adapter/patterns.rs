@@ -1,7 +1,7 @@
 //! Python's regular expressions on module names, as PEFT uses them.
 //!
-//! Two forms: the whole name (`re.fullmatch`, for `target_modules`), and a tail of it that starts at
-//! a dot (`re.match(r"(.*\.)?(KEY)$")`, for `rank_pattern` and `alpha_pattern`).
+//! Two forms: the whole name (`re.fullmatch`, for `target_modules`), and a tail of it that starts
+//! at a dot (`re.match(r"(.*\.)?(KEY)$")`, for `rank_pattern` and `alpha_pattern`).
 
 use fancy_regex::Regex;
 

@@ -41,8 +41,8 @@ impl Adapter {
 
 /// Writes `adapter` as a PEFT adapter to the folder `dir`, in one piece: its weights rounded to
 /// `dtype`, `config` with all its fields as they were read, and a model card with `readme` as its
-/// text. An adapter at `dir` is replaced; a folder that holds anything else is an error, and so is a
-/// weight that is not finite.
+/// text. An adapter at `dir` is replaced; a folder that holds anything else is an error, and so is
+/// a weight that is not finite.
 ///
 /// `config` must describe the adapter: it is that of an expert of the same layout.
 pub fn save(

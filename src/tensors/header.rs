@@ -57,7 +57,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, String> {
     Ok(Header { entries, metadata: raw.metadata })
 }
 
-/// The header of a file with these tensors one after the other, padded to a multiple of eight bytes.
+/// The header of a file with these tensors one after the other, padded to a multiple of eight
+/// bytes.
 pub(super) fn render<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
     dtype: Dtype,
@@ -102,7 +103,8 @@ fn check_size(name: &str, claim: &Claim, n_data_bytes: usize) -> Result<[usize; 
     let Claim { dtype, shape, data_offsets: [start, end] } = claim;
     if start > end || *end > n_data_bytes {
         return Err(format!(
-            "tensor {name:?} lies at bytes {start} to {end}, out of the {n_data_bytes} bytes of data"
+            "tensor {name:?} lies at bytes {start} to {end}, out of the {n_data_bytes} bytes of \
+             data"
         ));
     }
     let total_bits = shape
