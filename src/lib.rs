@@ -8,6 +8,7 @@ pub mod adapter;
 pub mod backend;
 pub mod commands;
 pub mod error;
+pub mod example;
 pub mod files;
 pub mod model;
 pub mod rng;
