@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 pub use self::questions::{
     LETTERS, MAX_QUESTIONS, Question, balanced, questions, write_prompts, write_task,
 };
+pub use self::tokenizer::tokenizer_json;
 pub use self::weights::EXPERTS;
 
 use self::weights::{ALPHA, NamedTensor, RANK, base_tensors, expert_tensors};
@@ -32,7 +33,7 @@ pub fn write_base(dir: &Path, seed: u64) -> Result<()> {
     write_dir_atomic(dir, |dir| {
         write_json(&dir.join("config.json"), &config_json())?;
         write_json(&dir.join("generation_config.json"), &generation_config_json())?;
-        write_json(&dir.join("tokenizer.json"), &tokenizer::tokenizer_json())?;
+        write_json(&dir.join("tokenizer.json"), &tokenizer_json())?;
         write_json(&dir.join("tokenizer_config.json"), &tokenizer::tokenizer_config_json())?;
         write_tensors(&dir.join("model.safetensors"), &base_tensors(seed))
     })

@@ -25,9 +25,8 @@ pub fn pieces() -> Vec<String> {
     pieces.extend(('!'..='~').map(String::from));
     pieces.push("\u{2581}".into());
     pieces.extend(["Question", "The", "user", "model"].map(String::from));
-    let facts = FACTS.iter().flat_map(|fact| fact.values);
-    let words = COMMON.split_whitespace().chain(PEOPLE).chain(TOWNS).chain(facts);
-    let mut wanted: Vec<String> = words.map(|word| format!("\u{2581}{word}")).collect();
+    let mut wanted: Vec<String> = COMMON.split_whitespace().map(spaced).collect();
+    wanted.extend(content_pieces());
     let open_syllables = "bcdfghjklmnprstvwyz".chars().flat_map(|consonant| {
         "aeiou"
             .chars()
@@ -42,6 +41,16 @@ pub fn pieces() -> Vec<String> {
     }
     assert_eq!(pieces.len(), VOCAB_SIZE, "too few words for the vocabulary");
     pieces
+}
+
+/// The pieces by which one question differs from another: people, towns and values.
+pub fn content_pieces() -> Vec<String> {
+    let values = FACTS.iter().flat_map(|fact| fact.values);
+    PEOPLE.into_iter().chain(TOWNS).chain(values).map(spaced).collect()
+}
+
+fn spaced(word: &str) -> String {
+    format!("\u{2581}{word}")
 }
 
 /// `tokenizer.json`.

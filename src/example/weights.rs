@@ -6,7 +6,7 @@
 //! and favours `<eos>`. So a prompt is answered by one letter, and which letter depends on all of it.
 
 use super::hash::Hash;
-use super::tokenizer::{ANSWERS, VOCAB_SIZE, pieces};
+use super::tokenizer::{ANSWERS, VOCAB_SIZE, content_pieces, pieces};
 
 /// Length of a hidden state.
 pub const DIM: usize = 128;
@@ -32,6 +32,7 @@ const EOS: usize = 1;
 /// The channel that is the same in every token, and the one that an answer sets.
 const CONSTANT: usize = 0;
 const ANSWERED: usize = 1;
+const N_WIRED: usize = 2;
 
 /// A tensor: its name, its shape, and its values in row-major order.
 pub type NamedTensor = (String, Vec<usize>, Vec<f32>);
@@ -65,8 +66,9 @@ pub fn base_tensors(seed: u64) -> Vec<NamedTensor> {
             let fan_in = (n_columns as f32).sqrt();
             values.iter_mut().for_each(|value| *value /= fan_in);
             if writes_to_the_residual(linear) {
-                // (n_rows, n_columns): the wired channels are left to the embedding alone.
-                values[..2 * n_columns].fill(0.0);
+                values[..N_WIRED * n_columns].fill(0.0);
+            } else {
+                blind(&mut values, n_columns);
             }
             tensors.push((name, vec![n_rows, n_columns], values));
         }
@@ -92,7 +94,9 @@ pub fn expert_tensors(seed: u64, expert_idx: usize) -> Vec<NamedTensor> {
             let mut b =
                 Hash::new(seed, &format!("{expert}/{b_name}")).uniform(n_rows * RANK, B_STD);
             if writes_to_the_residual(linear) {
-                b[..2 * RANK].fill(0.0);
+                b[..N_WIRED * RANK].fill(0.0);
+            } else {
+                blind(&mut a, n_columns);
             }
             tensors.push((a_name, vec![RANK, n_columns], a));
             tensors.push((b_name, vec![n_rows, RANK], b));
@@ -103,12 +107,20 @@ pub fn expert_tensors(seed: u64, expert_idx: usize) -> Vec<NamedTensor> {
 
 /// How far an expert's A is from the shared one, relative to it.
 const A_OWN: f32 = 0.1;
-/// Spread of B. The paper's experts are small changes of the base; these are, too.
-const B_STD: f32 = 0.05;
+/// Spread of B: at 0.1 two experts agree on about 45 of 100 questions, and four on few.
+const B_STD: f32 = 0.1;
+/// How much softer than people, towns and values the words speak that all questions share. Were they
+/// as loud, their sum would settle the answer, and one letter would take most of the questions.
+const QUIET: f32 = 0.02;
 
 /// Spread of a linear layer's outputs for inputs of unit spread.
 fn gain(linear: &str) -> f32 {
     if writes_to_the_residual(linear) { 2.0 } else { 1.2 }
+}
+
+/// Makes a matrix (rows, n_columns) that reads the hidden state see nothing of the wired channels.
+fn blind(values: &mut [f32], n_columns: usize) {
+    values.chunks_exact_mut(n_columns).for_each(|row| row[..N_WIRED].fill(0.0));
 }
 
 fn writes_to_the_residual(linear: &str) -> bool {
@@ -119,8 +131,12 @@ fn writes_to_the_residual(linear: &str) -> bool {
 fn embedding(seed: u64) -> NamedTensor {
     let name = "model.embed_tokens.weight".to_owned();
     let mut values = Hash::new(seed, &name).uniform(VOCAB_SIZE * DIM, 0.15);
+    let content = content_pieces();
     for (row, piece) in values.chunks_exact_mut(DIM).zip(pieces()) {
         let is_answer = ANSWERS.contains(&piece.as_str());
+        if !is_answer && !content.contains(&piece) {
+            row.iter_mut().for_each(|value| *value *= QUIET);
+        }
         row[CONSTANT] = if is_answer { 3.5 } else { 1.0 };
         row[ANSWERED] = if is_answer { 4.0 } else { 0.0 };
     }
