@@ -1,8 +1,8 @@
 //! Model Swarms: adapts language-model experts by swarm search.
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
-//! `error` | `files`, `rng` | `tensors`, `backend` | `adapter` | `model` | `task`, `swarm` |
-//! `run` | `commands` | the binary.
+//! `error` | `files`, `rng` | `tensors`, `backend` | `adapter`, `example` | `model` |
+//! `task`, `swarm` | `run` | `commands` | the binary.
 
 pub mod adapter;
 pub mod backend;

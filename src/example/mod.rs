@@ -11,11 +11,9 @@ mod tokenizer;
 mod weights;
 mod words;
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
 pub use self::questions::{
@@ -27,6 +25,7 @@ pub use self::weights::EXPERTS;
 use self::weights::{ALPHA, NamedTensor, RANK, base_tensors, expert_tensors};
 use crate::error::Result;
 use crate::files::{write_atomic, write_dir_atomic};
+use crate::tensors::{self, Dtype};
 
 /// Writes the base model, a Hugging Face directory, in the place of whatever stood at `dir`.
 pub fn write_base(dir: &Path, seed: u64) -> Result<()> {
@@ -124,22 +123,11 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
     write_atomic(path, |out| writeln!(out, "{value:#}"))
 }
 
-fn write_tensors(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
-    let bytes: Vec<Vec<u8>> = tensors
+fn write_tensors(path: &Path, drawn: &[NamedTensor]) -> Result<()> {
+    let borrowed: Vec<_> = drawn
         .iter()
-        .map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .map(|(name, shape, values)| (name.clone(), shape.clone(), values.as_slice()))
         .collect();
-    write_atomic(path, |out| {
-        let views = tensors
-            .iter()
-            .zip(&bytes)
-            .map(|((name, shape, _), bytes)| {
-                Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
-            })
-            .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
-            .map_err(io::Error::other)?;
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let file = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
-        out.write_all(&file)
-    })
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    tensors::write(path, &borrowed, Dtype::F32, &metadata)
 }

@@ -103,8 +103,10 @@ fn item(question: &Question) -> Value {
     })
 }
 
+/// The prompt of a multiple-choice task, as `task` will make it of the same question.
 fn prompt(question: &Question) -> String {
-    let mut prompt = format!("Question: {}\n", question.text);
+    let lead = "Please choose an option that best answers the question.";
+    let mut prompt = format!("{lead}\nQuestion: {}\n", question.text);
     for (letter, choice) in LETTERS.iter().zip(question.choices) {
         prompt.push_str(&format!("{letter}: {choice}\n"));
     }

@@ -24,7 +24,7 @@ pub fn pieces() -> Vec<String> {
     pieces.push("\n".into());
     pieces.extend(('!'..='~').map(String::from));
     pieces.push("\u{2581}".into());
-    pieces.extend(["Question", "The", "user", "model"].map(String::from));
+    pieces.extend(["Please", "Question", "The", "user", "model"].map(String::from));
     let mut wanted: Vec<String> = COMMON.split_whitespace().map(spaced).collect();
     wanted.extend(content_pieces());
     let open_syllables = "bcdfghjklmnprstvwyz".chars().flat_map(|consonant| {

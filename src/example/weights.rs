@@ -107,8 +107,8 @@ pub fn expert_tensors(seed: u64, expert_idx: usize) -> Vec<NamedTensor> {
 
 /// How far an expert's A is from the shared one, relative to it.
 const A_OWN: f32 = 0.1;
-/// Spread of B: at 0.1 two experts agree on about 45 of 100 questions, and four on few.
-const B_STD: f32 = 0.1;
+/// Spread of B: at 0.16 two experts agree on one question of three, a little above chance.
+const B_STD: f32 = 0.16;
 /// How much softer than people, towns and values the words speak that all questions share. Were they
 /// as loud, their sum would settle the answer, and one letter would take most of the questions.
 const QUIET: f32 = 0.02;

@@ -90,6 +90,6 @@ pub const COMMON: &str = "Question What Which Where When Who Why How The the a a
     hand head eye ear heart foot table chair bed room window wall floor lamp box bag cup plate \
     knife spoon left right up down out over under before after again always never often only \
     also very much many more most some any each every all both other same true false proposed \
-    directly Is A B C D Please choose option that best answers about into user model \
+    directly Is A B C D choose option that best answers about into user model \
     ship boat cart wheel rope stone gold iron paper ink cloth wool milk salt sugar spring summer \
     autumn winter morning evening north south east west king queen village country world";
