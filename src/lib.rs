@@ -6,6 +6,7 @@
 
 pub mod adapter;
 pub mod backend;
+pub mod cli;
 pub mod commands;
 pub mod error;
 pub mod example;

@@ -1,1 +1,57 @@
 //! One file per command: what the user asked for, in terms of the rooms below.
+
+pub mod eval;
+pub mod example;
+pub mod generate;
+pub mod inspect;
+pub mod rebuild;
+pub mod search;
+
+use std::io::{self, Write};
+
+use crate::backend::cpu::Isa;
+use crate::cli::{AdaptersArg, RunArgs};
+use crate::error::{Error, Result};
+use crate::model::Application;
+use crate::run::evaluate::Options;
+
+/// How a result is printed on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For a person.
+    Text,
+    /// For a program.
+    Json,
+}
+
+fn options(args: &RunArgs) -> Result<Options> {
+    let application = args.adapters.map(|adapters| match adapters {
+        AdaptersArg::Merged => Application::Merged,
+        AdaptersArg::Unmerged => Application::Unmerged,
+    });
+    Ok(Options { isa: Isa::from_environment()?, application, batch: args.batch })
+}
+
+/// Writes to standard output; a reader that has gone away is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Error::io("standard output", "write")),
+    }
+}
+
+/// Prints a value as JSON, or as the text that `text` makes of it.
+fn print_as<T: serde::Serialize>(
+    format: Format,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    match format {
+        Format::Text => print(&text(value)),
+        Format::Json => {
+            let json = serde_json::to_string_pretty(value).expect("plain data");
+            print(&format!("{json}\n"))
+        }
+    }
+}

@@ -17,7 +17,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 pub use self::questions::{
-    LETTERS, MAX_QUESTIONS, Question, balanced, questions, write_prompts, write_task,
+    LETTERS, MAX_QUESTIONS, Question, balanced, prompt, questions, write_prompts, write_task,
 };
 pub use self::tokenizer::tokenizer_json;
 pub use self::weights::EXPERTS;

@@ -104,7 +104,7 @@ fn item(question: &Question) -> Value {
 }
 
 /// The prompt of a multiple-choice task, as `task` will make it of the same question.
-fn prompt(question: &Question) -> String {
+pub fn prompt(question: &Question) -> String {
     let lead = "Please choose an option that best answers the question.";
     let mut prompt = format!("{lead}\nQuestion: {}\n", question.text);
     for (letter, choice) in LETTERS.iter().zip(question.choices) {

@@ -124,6 +124,40 @@ impl BaseFiles {
         self.files.iter().map(Tensors::path)
     }
 
+    /// Elements of all tensors.
+    pub fn n_parameters(&self) -> usize {
+        let of = |file: &Tensors| -> usize {
+            let shapes = file.names().filter_map(|name| file.shape(name));
+            shapes.map(|shape| shape.iter().product::<usize>()).sum()
+        };
+        self.files.iter().map(of).sum()
+    }
+
+    /// Whether the decoder that `config` describes finds all its tensors here, and no others;
+    /// looks at names, shapes and types, not at values.
+    pub fn check(&self, config: &Config) -> Result<()> {
+        refuse_unused(self, config)?;
+        let (q_dim, kv_dim) =
+            (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
+        let (dim, ffn_dim) = (config.dim, config.ffn_dim);
+        let sizes = [q_dim, kv_dim, kv_dim, dim, ffn_dim, ffn_dim, dim];
+        let inputs = [dim, dim, dim, q_dim, dim, dim, ffn_dim];
+        for layer_idx in 0..config.n_layers {
+            let prefix = format!("model.layers.{layer_idx}.");
+            for ((name, n_out), n_in) in LINEARS.iter().zip(sizes).zip(inputs) {
+                self.get(&format!("{prefix}{name}.weight"), &[n_out, n_in])?;
+            }
+            self.get(&format!("{prefix}input_layernorm.weight"), &[dim])?;
+            self.get(&format!("{prefix}post_attention_layernorm.weight"), &[dim])?;
+        }
+        self.get("model.norm.weight", &[dim])?;
+        self.get("model.embed_tokens.weight", &[config.vocab_size, dim])?;
+        if config.output == Output::Separate {
+            self.get("lm_head.weight", &[config.vocab_size, dim])?;
+        }
+        Ok(())
+    }
+
     /// The tensor `name`, which must have this shape.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor<'_>> {
         let Some(&file_idx) = self.file_of.get(name) else {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::adapter::Pool;
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomic};
+use crate::swarm::Header;
 use crate::swarm::settings::{Mode, Settings};
 
 /// `run.toml`: enough to repeat the run, and to know whether it is the same.
@@ -56,11 +57,7 @@ pub fn hashes(
     for path in weight_files {
         files.push((format!("base/{}", file_name(path)), path.clone()));
     }
-    for expert in &pool.experts {
-        for name in ["adapter_config.json", "adapter_model.safetensors"] {
-            files.push((format!("experts/{}/{name}", expert.name), expert.dir().join(name)));
-        }
-    }
+    files.extend(expert_files(pool));
     for (idx, path) in task_files.iter().enumerate() {
         files.push((format!("task/{idx}/{}", file_name(path)), path.clone()));
     }
@@ -83,4 +80,27 @@ pub fn prepare_directory(out: &Path) -> Result<()> {
         return Ok(());
     }
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))
+}
+
+/// Whether the pool is the one that a run was made with: names, order and files.
+pub fn check_experts(pool: &Pool, folder: &Path, header: &Header) -> Result<()> {
+    let names = pool.names();
+    if names != header.experts {
+        let what = format!("holds {names:?}, the run was made with {:?}", header.experts);
+        return Err(Error::input(folder, what));
+    }
+    for (role, path) in expert_files(pool) {
+        let recorded = &header.fingerprint["sha256"][&role];
+        if recorded.as_str() != Some(&sha256(&path)?) {
+            return Err(Error::input(&path, "is not the file that the run was made with"));
+        }
+    }
+    Ok(())
+}
+
+fn expert_files(pool: &Pool) -> impl Iterator<Item = (String, PathBuf)> {
+    pool.experts.iter().flat_map(|expert| {
+        ["adapter_config.json", "adapter_model.safetensors"]
+            .map(|name| (format!("experts/{}/{name}", expert.name), expert.dir().join(name)))
+    })
 }

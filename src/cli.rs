@@ -1,0 +1,224 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::swarm::settings::Mode;
+use crate::task::Split;
+
+/// Adapts language-model experts by swarm search.
+#[derive(Debug, Parser)]
+#[command(name = "model-swarms", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print the result as JSON on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Search the weights between experts for a better adapter.
+    Search(SearchArgs),
+    /// Measure a base model, or an adapter of it, on a task.
+    Eval(EvalArgs),
+    /// Continue prompts greedily.
+    Generate(GenerateArgs),
+    /// Print what a base model, an adapter, a pool of adapters or a run is made of.
+    Inspect(InspectArgs),
+    /// Make any particle of any iteration of a run again.
+    Rebuild(RebuildArgs),
+    /// Write a tiny base model, ten experts and a task to try things on.
+    Example(ExampleArgs),
+}
+
+/// How a model is run; none of it changes a result.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Sequences that share a batch; changes the speed only.
+    #[arg(long, default_value_t = crate::model::decode::DEFAULT_BATCH, value_parser = batch)]
+    pub batch: usize,
+    /// How adapters are applied; by default as is faster at the model's size.
+    #[arg(long, value_enum)]
+    pub adapters: Option<AdaptersArg>,
+}
+
+/// `--adapters`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum AdaptersArg {
+    /// Added to a copy of the weights.
+    Merged,
+    /// Computed beside the base's weights.
+    Unmerged,
+}
+
+/// `--mode`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ModeArg {
+    /// As the paper's text has it.
+    Paper,
+    /// As the authors' program has it.
+    Code,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Paper => Self::Paper,
+            ModeArg::Code => Self::Code,
+        }
+    }
+}
+
+/// `--split`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SplitArg {
+    /// The validation examples, which guide a search.
+    Dev,
+    /// The test examples.
+    Test,
+}
+
+impl From<SplitArg> for Split {
+    fn from(split: SplitArg) -> Self {
+        match split {
+            SplitArg::Dev => Self::Dev,
+            SplitArg::Test => Self::Test,
+        }
+    }
+}
+
+/// `model-swarms search`
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// The base model: a Hugging Face directory, or an id in the local cache.
+    #[arg(long)]
+    pub base: String,
+    /// A folder of PEFT adapter folders.
+    #[arg(long)]
+    pub experts: PathBuf,
+    /// The task file.
+    #[arg(long)]
+    pub task: PathBuf,
+    /// The run directory to make.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The seed of all draws.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Whose procedure and whose parsing to follow.
+    #[arg(long, value_enum, default_value = "paper")]
+    pub mode: ModeArg,
+    /// Changes one setting of the search; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Go on with the run that is there.
+    #[arg(long)]
+    pub resume: bool,
+    /// How the model is run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `model-swarms eval`
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The base model: a Hugging Face directory, or an id in the local cache.
+    #[arg(long)]
+    pub base: String,
+    /// A PEFT adapter folder; the bare base where absent.
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+    /// The task file.
+    #[arg(long)]
+    pub task: PathBuf,
+    /// Which examples.
+    #[arg(long, value_enum)]
+    pub split: SplitArg,
+    /// Whose parsing to follow.
+    #[arg(long, value_enum, default_value = "paper")]
+    pub mode: ModeArg,
+    /// Write one line of JSON for each example.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub predictions: Option<PathBuf>,
+    /// How the model is run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `model-swarms generate`
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// The base model: a Hugging Face directory, or an id in the local cache.
+    #[arg(long)]
+    pub base: String,
+    /// A PEFT adapter folder; several are run as one job, all over all prompts.
+    #[arg(long)]
+    pub adapter: Vec<PathBuf>,
+    /// Lines of {"id": ..., "prompt": "..."} or {"id": ..., "tokens": [...]}.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub prompts: PathBuf,
+    /// New tokens for each prompt, at most.
+    #[arg(long)]
+    pub max_new_tokens: usize,
+    /// Put each prompt as a user's turn, by the model's chat template.
+    #[arg(long)]
+    pub chat: bool,
+    /// Also give the logits at the prompt's last position.
+    #[arg(long)]
+    pub logits: bool,
+    /// Go on after an end token.
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// How the model is run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `model-swarms inspect`
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A base model, an adapter, a folder of adapters or a run directory.
+    pub path: PathBuf,
+}
+
+/// `model-swarms rebuild`
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// The run directory.
+    pub run: PathBuf,
+    /// The iteration; 0 is before the first step.
+    #[arg(long)]
+    pub iteration: u32,
+    /// The particle, counted from 0; the experts come first.
+    #[arg(long)]
+    pub particle: usize,
+    /// The adapter folder to write.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The folder of experts, where it has moved since the run.
+    #[arg(long)]
+    pub experts: Option<PathBuf>,
+}
+
+/// `model-swarms example`
+#[derive(Debug, Args)]
+pub struct ExampleArgs {
+    /// The folder to make.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The seed of the weights and questions.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+fn batch(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("wanted a whole number of at least 1".into()),
+        Ok(batch) => Ok(batch),
+    }
+}
