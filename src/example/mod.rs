@@ -2,8 +2,8 @@
 //! that want a real model without a download.
 //!
 //! A base model of Gemma's first architecture, ten experts, and multiple-choice questions. Its gold
-//! answers are for the caller to settle: what a mixture of the experts says, which a search can then
-//! look for. Runs no model itself.
+//! answers are for the caller to settle: what a mixture of the experts says, which a search can
+//! then look for. Runs no model itself.
 
 mod hash;
 mod questions;

@@ -3,7 +3,8 @@
 //! Nothing is trained: weights are drawn from `hash`, with spreads at which a random Gemma's logits
 //! are neither flat nor saturated. Two channels of the hidden state are wired by hand. Channel 0 is
 //! the same in every token and favours the four answers; channel 1 is set by an answer just given
-//! and favours `<eos>`. So a prompt is answered by one letter, and which letter depends on all of it.
+//! and favours `<eos>`. So a prompt is answered by one letter, and which letter depends on all of
+//! it.
 
 use super::hash::Hash;
 use super::tokenizer::{ANSWERS, VOCAB_SIZE, content_pieces, pieces};
@@ -109,8 +110,9 @@ pub fn expert_tensors(seed: u64, expert_idx: usize) -> Vec<NamedTensor> {
 const A_OWN: f32 = 0.1;
 /// Spread of B: at 0.16 two experts agree on one question of three, a little above chance.
 const B_STD: f32 = 0.16;
-/// How much softer than people, towns and values the words speak that all questions share. Were they
-/// as loud, their sum would settle the answer, and one letter would take most of the questions.
+/// How much softer than people, towns and values the words speak that all questions share. Were
+/// they as loud, their sum would settle the answer, and one letter would take most of the
+/// questions.
 const QUIET: f32 = 0.02;
 
 /// Spread of a linear layer's outputs for inputs of unit spread.

@@ -1,8 +1,9 @@
 //! A conversation as the text its model was tuned on, by the model's own Jinja template.
 //!
-//! The template comes from `chat_template.jinja` or from `chat_template` in `tokenizer_config.json`,
-//! and runs as transformers runs it: block lines trimmed, loop controls, Python's string methods,
-//! `raise_exception`. There is no clock in it. Its steps are counted, so that none runs for ever.
+//! The template comes from `chat_template.jinja`, or from `chat_template` in
+//! `tokenizer_config.json`, and runs as transformers runs it: block lines trimmed, loop controls,
+//! Python's string methods, `raise_exception`. There is no clock in it. Its steps are counted, so
+//! that none runs for ever.
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,10 @@
 //! What a base model is: its sizes and the few choices in which the supported families differ.
 //!
-//! Reads `config.json` as transformers writes it, in the layout of 4.x (`rope_theta` at the top) and
-//! of 5.x (`rope_parameters`). An absent field has the value that transformers gives it. Fields that
-//! cannot change the answer are passed over; one that would, and that the forward pass does not
-//! know, is refused by its name. Knows no weights: their shapes are checked where they are mapped.
+//! Reads `config.json` as transformers writes it, in the layout of 4.x (`rope_theta` at the top)
+//! and of 5.x (`rope_parameters`). An absent field has the value that transformers gives it. Fields
+//! that cannot change the answer are passed over; one that would, and that the forward pass does
+//! not know, is refused by its name. Knows no weights: their shapes are checked where they are
+//! mapped.
 
 use std::path::Path;
 
@@ -78,7 +79,8 @@ pub struct Config {
     pub max_positions: usize,
     /// The token that opens every text.
     pub bos: Option<u32>,
-    /// The tokens that end an answer, as `config.json` has them; [`eos_ids`] is what decoding wants.
+    /// The tokens that end an answer, as `config.json` has them; [`eos_ids`] is what decoding
+    /// wants.
     pub eos: Vec<u32>,
 }
 
@@ -208,8 +210,8 @@ impl Config {
     }
 }
 
-/// The token ids that end an answer: those of `generation_config.json` where that file has them, else
-/// those of `config.json`. In ascending order, each once.
+/// The token ids that end an answer: those of `generation_config.json` where that file has them,
+/// else those of `config.json`. In ascending order, each once.
 pub fn eos_ids(dir: &Path, config: &Config) -> Result<Vec<u32>> {
     let path = dir.join("generation_config.json");
     let of_file =

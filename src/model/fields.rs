@@ -1,7 +1,7 @@
-//! A JSON object read field by field, every complaint naming the file, the field and what was found.
+//! A JSON object read field by field; complaints name the file, the field and what was found.
 //!
-//! Serves `config.json` and its companions, whose fields come and go between versions of the program
-//! that writes them. A field that is `null` counts as absent. Knows nothing of models.
+//! Serves `config.json` and its companions, whose fields come and go between versions of the
+//! program that writes them. A field that is `null` counts as absent. Knows nothing of models.
 
 use std::path::{Path, PathBuf};
 

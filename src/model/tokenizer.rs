@@ -50,8 +50,8 @@ impl Tokenizer {
         self.ids(rendered, false)
     }
 
-    /// The ids of `text` as [`encode`](Self::encode) gives them, and for each whether it begins at or
-    /// after byte `from` of the text; special tokens that the tokenizer adds do not.
+    /// The ids of `text` as [`encode`](Self::encode) gives them, and for each whether it begins at
+    /// or after byte `from` of the text; special tokens that the tokenizer adds do not.
     pub fn encode_from(&self, text: &str, from: usize) -> Result<(Vec<u32>, Vec<bool>)> {
         guarded(&self.path, "cannot encode", || {
             let encoding = self.inner.encode(text, true)?;
