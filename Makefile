@@ -1,0 +1,65 @@
+# Every target does what its line in `make help` says, from a clean checkout, on a machine that has
+# nothing but Rust and Debian's packages.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# rustup's programs, where the shell has not been told of them.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CARGO ?= cargo
+HOST := $(shell PATH="$(PATH)" rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+STATIC := target/$(HOST)/release/model-swarms
+FUZZ_SECONDS ?= 60
+TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
+
+.PHONY: help setup build static test lint format bench fuzz example clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A linker, rustfmt and clippy: found, or installed where that can be done without a question.
+setup: ## see that the compiler, its linker and its lints are there
+	@command -v $(CARGO) >/dev/null || { \
+		echo "cargo is missing: install Rust 1.95 or later from https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && apt-get install -y --no-install-recommends gcc libc6-dev; } || { \
+		echo "a C linker is missing: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
+
+build: setup ## the program, in target/release
+	$(CARGO) build --release --locked
+
+static: setup ## the program without any shared library, and the proof of it
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked --target $(HOST)
+	@echo "ldd $(STATIC)"
+	@{ ldd $(STATIC) 2>&1 || true; } | tee /dev/stderr \
+		| grep -Eq 'statically linked|not a dynamic executable'
+
+test: lint ## formatting, lints and all tests; the golden ones name each case
+	$(CARGO) test --locked -- --skip golden
+	$(CARGO) test --locked golden -- --nocapture
+
+lint: setup ## formatting and lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+format: setup ## format the sources
+	$(CARGO) fmt
+
+bench: setup ## the benchmarks, at their full sizes
+	$(CARGO) bench --locked
+
+fuzz: setup ## every fuzz target for FUZZ_SECONDS (60) seconds
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	for target in $(TARGETS); do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	done
+
+example: build ## the README's example, in target/example
+	./target/release/model-swarms example --out target/example
+
+clean: ## remove what was built
+	$(CARGO) clean
