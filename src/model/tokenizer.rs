@@ -31,6 +31,7 @@ impl Tokenizer {
         let Some(object) = file.as_object_mut() else {
             return Err(Error::input(path, "holds JSON that is not an object"));
         };
+        check_post_processor(&path, object.get("post_processor").unwrap_or(&Value::Null))?;
         object.insert("truncation".into(), Value::Null);
         object.insert("padding".into(), Value::Null);
         let inner = guarded(&path, "is not a tokenizer", || {
@@ -76,6 +77,24 @@ impl Tokenizer {
             Ok(self.inner.encode_fast(text, add_special_tokens)?.get_ids().to_vec())
         })
     }
+}
+
+/// Sees that a post-processor defines the special tokens it adds, since the `tokenizers` crate finds
+/// out only while encoding, by a panic. A "Sequence" holds several post-processors.
+fn check_post_processor(path: &Path, processor: &Value) -> Result<()> {
+    for inner in processor["processors"].as_array().into_iter().flatten() {
+        check_post_processor(path, inner)?;
+    }
+    for form in ["single", "pair"] {
+        for piece in processor[form].as_array().into_iter().flatten() {
+            let Some(token) = piece["SpecialToken"]["id"].as_str() else { continue };
+            if processor["special_tokens"].get(token).is_none() {
+                let what = format!("post_processor adds {token:?}, which it does not define");
+                return Err(Error::input(path, what));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs `work` of the `tokenizers` crate, which panics on some damaged files where it ought to
