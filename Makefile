@@ -59,6 +59,7 @@ fuzz: setup ## every fuzz target for FUZZ_SECONDS (60) seconds
 	done
 
 example: build ## the README's example, in target/example
+	rm -rf target/example
 	./target/release/model-swarms example --out target/example
 
 clean: ## remove what was built

@@ -1,7 +1,7 @@
 //! The one error type of the program.
 //!
-//! The world can be wrong: a file, a flag, a full disk. Each variant says what was found, where, and
-//! what was wanted, in lower case without a full stop. Our own mistakes are `assert!`s instead.
+//! The world can be wrong: a file, a flag, a full disk. Each variant says what was found, where,
+//! and what was wanted, in lower case without a full stop. Our own mistakes are `assert!`s instead.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -16,8 +16,8 @@ pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(Error::io(path, "read"))
 }
 
-/// Writes `path` in one piece: `fill` writes to a temporary file beside it, which is then synced and
-/// renamed. When anything fails the temporary file is removed and `path` is as it was.
+/// Writes `path` in one piece: `fill` writes to a temporary file beside it, which is then synced
+/// and renamed. When anything fails the temporary file is removed and `path` is as it was.
 pub fn write_atomic(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,

@@ -51,7 +51,8 @@ pub struct Generated {
     pub logits: Option<Vec<f32>>,
 }
 
-/// Continues every prompt greedily until an end token or its `max_new_tokens`; results in job order.
+/// Continues every prompt greedily until an end token or its `max_new_tokens`; results in job
+/// order.
 ///
 /// `batch` is the number of sequences that share a batch; it changes the speed only.
 pub fn generate(
@@ -101,7 +102,8 @@ pub fn log_likelihoods(
     )
 }
 
-/// Runs `run` on batches of jobs of one adapter each, on all threads, and puts the results in order.
+/// Runs `run` on batches of jobs of one adapter each, on all threads, and puts the results in
+/// order.
 fn in_batches<J: Sync, T: Send>(
     jobs: &[J],
     adapter_idx: impl Fn(&J) -> usize,

@@ -79,8 +79,8 @@ impl Tokenizer {
     }
 }
 
-/// Sees that a post-processor defines the special tokens it adds, since the `tokenizers` crate finds
-/// out only while encoding, by a panic. A "Sequence" holds several post-processors.
+/// Sees that a post-processor defines the special tokens it adds, since the `tokenizers` crate
+/// finds out only while encoding, by a panic. A "Sequence" holds several post-processors.
 fn check_post_processor(path: &Path, processor: &Value) -> Result<()> {
     for inner in processor["processors"].as_array().into_iter().flatten() {
         check_post_processor(path, inner)?;

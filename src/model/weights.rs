@@ -269,7 +269,8 @@ fn pack(files: &BaseFiles, n_in: usize, names: &[(String, usize)], keep: Keep) -
 }
 
 /// Every tensor of the files must be one that the decoder reads. Old checkpoints also carry the
-/// rotary frequencies, which follow from the configuration, and tied ones a copy of the output matrix.
+/// rotary frequencies, which follow from the configuration, and tied ones a copy of the output
+/// matrix.
 fn refuse_unused(files: &BaseFiles, config: &Config) -> Result<()> {
     let mut known: BTreeSet<String> =
         ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]

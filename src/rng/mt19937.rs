@@ -1,7 +1,7 @@
 //! MT19937 as CPython's `random` module drives it, for replaying the authors' `random.seed(42)`.
 //!
-//! Matsumoto and Nishimura's generator of 1998, seeded by their `init_by_array`; `random()` takes 53
-//! bits from two words, and an integer below n is drawn by rejection from its bit length.
+//! Matsumoto and Nishimura's generator of 1998, seeded by their `init_by_array`; `random()` takes
+//! 53 bits from two words, and an integer below n is drawn by rejection from its bit length.
 
 const N_WORDS: usize = 624;
 const MIDDLE: usize = 397;

@@ -154,7 +154,8 @@ pub fn search(request: &Request) -> Result<Results> {
     }
 }
 
-/// The search in one of the two spaces: `at` makes adapters of particles, `best` of a personal best.
+/// The search in one of the two spaces: `at` makes adapters of particles, `best` one of a
+/// personal best.
 fn run<S: Space>(
     request: &Request,
     inputs: &Inputs,
@@ -272,8 +273,8 @@ pub fn write_predictions(path: &Path, score: &Score) -> Result<()> {
 fn model_card(results: &Results) -> String {
     format!(
         "# An adapter found by Model Swarms\n\nThis LoRA adapter is an affine combination of {} \
-         experts, found by swarm search over their weights on the task `{}`. `model-swarms rebuild` \
-         makes it again from the experts and the run's journal.\n\n```\n{}```\n",
+         experts, found by swarm search over their weights on the task `{}`. `model-swarms \
+         rebuild` makes it again from the experts and the run's journal.\n\n```\n{}```\n",
         results.experts.len(),
         results.task,
         results.to_text()

@@ -3,8 +3,8 @@
 //!
 //! Each line is on disk before the next iteration starts. To resume is to replay: the search runs
 //! from its seed, is given the recorded utilities in place of evaluations, and must come to the
-//! recorded locations bit for bit ([`Recording`]); then it goes on, and every later byte is the same
-//! as without the interruption.
+//! recorded locations bit for bit ([`Recording`]); then it goes on, and every later byte is the
+//! same as without the interruption.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -19,11 +19,11 @@ pub enum Admission {
 }
 
 impl<S: Space> Search<S> {
-    /// Offers expert z with f(z) = `utility` to a search that has run iteration 0. Where `admission`
-    /// lets it in, `append` must append it to the space, and it joins as a particle with p = z and
-    /// v = x_j - z for a random particle j. The step length goes on as it was, the patience starts
-    /// anew, and a search that was over goes on for up to another K iterations. Returns the index of
-    /// the new particle, none where z stays out.
+    /// Offers expert z with f(z) = `utility` to a search that has run iteration 0. Where
+    /// `admission` lets it in, `append` must append it to the space, and it joins as a particle
+    /// with p = z and v = x_j - z for a random particle j. The step length goes on as it was, the
+    /// patience starts anew, and a search that was over goes on for up to another K iterations.
+    /// Returns the index of the new particle, none where z stays out.
     pub fn inject(
         &mut self,
         utility: f64,

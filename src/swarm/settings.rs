@@ -20,7 +20,8 @@ pub enum Populate {
     Off,
     /// Parents are two of the n experts, child = t x_a + (1 - t) x_b, t ~ U(0, 1). The paper.
     Experts,
-    /// Parents may be earlier children, and t ~ U(0, 2): half of the children extrapolate. The code.
+    /// Parents may be earlier children, and t ~ U(0, 2): half of the children extrapolate. The
+    /// code.
     Growing,
 }
 
@@ -91,7 +92,8 @@ pub enum Tie {
 pub enum ResultRule {
     /// The global best g, which its first finder keeps. The paper.
     GlobalBest,
-    /// The personal best of the lowest particle whose f(p) is the highest. The code's final metrics.
+    /// The personal best of the lowest particle whose f(p) is the highest. The code's final
+    /// metrics.
     FirstBestParticle,
 }
 

@@ -1,8 +1,9 @@
 //! Where particles are and how they move: the arithmetic of Algorithm 1 on locations.
 //!
-//! Populate, first velocity and update are linear with coefficients that sum to 1, 0 and 1, so every
-//! location is an affine combination of the n experts and [`Coefficients`] keeps just that row.
-//! [`super::Weights`] does the same on the weights themselves. Neither knows why a particle moves.
+//! Populate, first velocity and update are linear with coefficients that sum to 1, 0 and 1, so
+//! every location is an affine combination of the n experts and [`Coefficients`] keeps just that
+//! row. [`super::Weights`] does the same on the weights themselves. Neither knows why a particle
+//! moves.
 
 /// A swarm's state: for each particle x, v and p, for the swarm g and g_w.
 pub trait Space {

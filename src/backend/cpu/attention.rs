@@ -1,10 +1,11 @@
 //! Causal attention of one sequence over its key-value cache.
 //!
-//! `out[i] = softmax(q[i] . K^T / sqrt(head_dim)) V` over the positions that row i may see. Keys are
-//! kept transposed, (head_dim, capacity), so that a product with them is vectorised across positions;
-//! values as (capacity, head_dim padded to 32). Both products use the tiles of `gemm_tiles`, with q
-//! and the probabilities as the left side; query heads that share a key head are rows of one tile.
-//! A row's probabilities beyond its own position are exact zeros, which change no sum.
+//! `out[i] = softmax(q[i] . K^T / sqrt(head_dim)) V` over the positions that row i may see. Keys
+//! are kept transposed, (head_dim, capacity), so that a product with them is vectorised across
+//! positions; values as (capacity, head_dim padded to 32). Both products use the tiles of
+//! `gemm_tiles`, with q and the probabilities as the left side; query heads that share a key head
+//! are rows of one tile. A row's probabilities beyond its own position are exact zeros, which
+//! change no sum.
 
 use super::Isa;
 use super::buffer::{Buffer, PANEL, padded};
@@ -45,8 +46,8 @@ pub struct Scratch {
     out: Buffer,    // (tile rows, padded head_dim)
 }
 
-/// Writes the keys and values of new rows into the cache, from position `first` on. `k` and `v` hold
-/// one row for each new position, `stride` apart, heads side by side.
+/// Writes the keys and values of new rows into the cache, from position `first` on. `k` and `v`
+/// hold one row for each new position, `stride` apart, heads side by side.
 pub fn append(heads: &Heads, cache: &mut Cache, first: usize, k: &[f32], v: &[f32], stride: usize) {
     let n_new = k.len().div_ceil(stride);
     let (head_dim, capacity) = (heads.head_dim, cache.capacity);

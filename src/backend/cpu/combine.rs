@@ -1,11 +1,11 @@
 //! Weighted sums of experts, for all particles in one pass: the swarm's arithmetic over mapped
 //! adapters.
 //!
-//! `out[p][e] = sum over i of c[p][i] * expert[i][e]`, experts in order, one fused multiply-add each.
-//! Work goes block by block: a block of every expert is widened into the first-level cache once and
-//! then used by all particles, so memory sees each expert read once and each result written once:
-//! (n + N) adapter-sized streams. Results too large for the caches are written past them, which
-//! spares reading the lines that are about to be overwritten.
+//! `out[p][e] = sum over i of c[p][i] * expert[i][e]`, experts in order, one fused multiply-add
+//! each. Work goes block by block: a block of every expert is widened into the first-level cache
+//! once and then used by all particles, so memory sees each expert read once and each result
+//! written once: (n + N) adapter-sized streams. Results too large for the caches are written past
+//! them, which spares reading the lines that are about to be overwritten.
 
 use rayon::prelude::*;
 

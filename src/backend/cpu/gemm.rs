@@ -2,11 +2,12 @@
 //!
 //! W stands in a file as (n_out, n_in). It is packed once into panels of 32 outputs, (panel, n_in,
 //! 32), so that the innermost loop reads it front to back. A is copied block by block (at most
-//! [`ROW_BLOCK`] rows by `K_BLOCK` columns: it then stays in the second-level cache while all panels
-//! pass by). Bytes moved per call: W once per row block, A once, C once per `K_BLOCK` columns of A.
+//! [`ROW_BLOCK`] rows by `K_BLOCK` columns: it then stays in the second-level cache while all
+//! panels pass by). Bytes moved per call: W once per row block, A once, C once per `K_BLOCK`
+//! columns of A.
 //!
-//! The inner dimension is walked in order, whatever the blocking: between blocks the sums rest in C,
-//! and storing an f32 loses nothing.
+//! The inner dimension is walked in order, whatever the blocking: between blocks the sums rest in
+//! C, and storing an f32 loses nothing.
 
 use std::ops::Range;
 

@@ -1,11 +1,13 @@
-//! The innermost loop of every matrix product: a tile of C, up to 12 rows by 32 columns, in registers.
+//! The innermost loop of every matrix product: a tile of C, up to 12 rows by 32 columns, in
+//! registers.
 //!
 //! `C[i][j] (+)= sum over p of A[i][p] * B[p][j]`, p in order, one fused multiply-add per step and
 //! output. The three versions differ only in how many of the outputs they hold at once.
 //!
 //! On AVX-512 a tile is 12 x 2 registers of 16 lanes: 24 independent chains hide the multiply-add's
 //! latency of 4 cycles at 2 a cycle, and each step loads 2 vectors of B and broadcasts 12 values of
-//! A for 24 multiply-adds. AVX2 holds 6 x 2 registers of 8 lanes and makes the 32 columns in halves.
+//! A for 24 multiply-adds. AVX2 holds 6 x 2 registers of 8 lanes and makes the 32 columns in
+//! halves.
 
 use super::Isa;
 use super::buffer::PANEL;

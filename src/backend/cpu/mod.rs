@@ -1,8 +1,9 @@
 //! The CPU backend: the same bits from AVX-512, AVX2 and scalar code.
 //!
-//! Two rules make a result independent of the instruction set, of the batch and of the thread count:
-//! - a matrix product runs over its inner dimension in order, one fused multiply-add per step, and is
-//!   vectorised across outputs (`gemm`, `attention`);
+//! Two rules make a result independent of the instruction set, of the batch and of the thread
+//! count:
+//! - a matrix product runs over its inner dimension in order, one fused multiply-add per step,
+//!   and is vectorised across outputs (`gemm`, `attention`);
 //! - a reduction along a row (sum of squares, softmax denominator) keeps sixteen partial sums,
 //!   element `i` going to sum `i % 16`, and folds them 16 -> 8 -> 4 -> 2 -> 1 (`ops`).
 //!
@@ -78,7 +79,10 @@ impl Isa {
 /// Compiles the body of a function once for each instruction set and adds a function of the given
 /// name that chooses between them by its first argument, an [`Isa`].
 macro_rules! for_each_isa {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    (
+        $(#[$doc:meta])*
+        $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
+    ) => {
         $(#[$doc])*
         $vis fn $name(isa: $crate::backend::cpu::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
