@@ -8,7 +8,6 @@ use rayon::prelude::*;
 use super::Model;
 use super::forward::{Segment, State, Want};
 use super::lora::Adapted;
-use crate::backend::cpu::buffer::Matrix;
 use crate::backend::cpu::gemm::Workers;
 use crate::backend::cpu::math::{exp, ln_f64};
 use crate::backend::cpu::ops::{argmax, row_max};
@@ -18,6 +17,9 @@ const PREFILL_ROWS: usize = 256;
 
 /// Rows whose logits are held at once when every token's probability is asked for.
 const LOGIT_ROWS: usize = 64;
+
+/// A batch's key-value cache takes at most this much memory, unless it is of one sequence.
+const CACHE_BYTES: usize = 512 << 20;
 
 /// Sequences of a batch where nobody says otherwise.
 pub const DEFAULT_BATCH: usize = 64;
@@ -63,7 +65,10 @@ pub fn generate(
     batch: usize,
     report: Report,
 ) -> Vec<Generated> {
+    let longest = jobs.iter().map(|job| job.tokens.len() + job.max_new_tokens).max().unwrap_or(0);
+    let batch = batch.min(CACHE_BYTES / model.cache_bytes(longest).max(1));
     in_batches(
+        model,
         jobs,
         |job| job.adapter_idx,
         batch,
@@ -92,6 +97,7 @@ pub fn log_likelihoods(
     batch: usize,
 ) -> Vec<f64> {
     in_batches(
+        model,
         jobs,
         |job| job.adapter_idx,
         batch,
@@ -105,6 +111,7 @@ pub fn log_likelihoods(
 /// Runs `run` on batches of jobs of one adapter each, on all threads, and puts the results in
 /// order.
 fn in_batches<J: Sync, T: Send>(
+    model: &Model,
     jobs: &[J],
     adapter_idx: impl Fn(&J) -> usize,
     batch: usize,
@@ -115,15 +122,18 @@ fn in_batches<J: Sync, T: Send>(
         .flat_map(|jobs| jobs.chunks(batch.max(1)))
         .collect();
     // With fewer batches than threads, the threads share each product instead.
-    if batches.len() < rayon::current_num_threads() {
-        let mut state = State::default();
-        return batches.iter().flat_map(|jobs| run(jobs, Workers::All, &mut state)).collect();
-    }
-    let results: Vec<Vec<T>> = batches
-        .par_iter()
-        .with_max_len(1)
-        .map_init(State::default, |state, jobs| run(jobs, Workers::One, state))
-        .collect();
+    let workers =
+        if batches.len() < rayon::current_num_threads() { Workers::All } else { Workers::One };
+    let run = |jobs: &&[J]| {
+        let mut state = model.states.take();
+        let results = run(jobs, workers, &mut state);
+        model.states.put_back(state);
+        results
+    };
+    let results: Vec<Vec<T>> = match workers {
+        Workers::All => batches.iter().map(run).collect(),
+        Workers::One => batches.par_iter().with_max_len(1).map(run).collect(),
+    };
     results.into_iter().flatten().collect()
 }
 
@@ -139,16 +149,12 @@ fn generate_batch(
     let longest = jobs.iter().map(|job| job.tokens.len() + job.max_new_tokens).max().unwrap_or(0);
     state.prepare(model, workers, jobs.len(), longest);
     let mut results = vec![Generated::default(); jobs.len()];
-    let mut logits = Matrix::default();
     let vocab_size = model.config.vocab_size;
 
     // Prefill: prompts in groups of about PREFILL_ROWS tokens; a long one in several pieces.
     for group in prefill_groups(jobs) {
-        let hidden = state.forward(model, adapted, &group);
-        if hidden.n_rows() == 0 {
-            continue;
-        }
-        State::logits(model, workers, hidden, &mut logits);
+        state.forward(model, adapted, &group);
+        let logits = state.logits(model);
         let done = group.iter().filter(|segment| segment.want == Want::Last);
         for (row_idx, segment) in done.enumerate() {
             let row = &logits.row(row_idx)[..vocab_size];
@@ -186,8 +192,8 @@ fn generate_batch(
                 }
             })
             .collect();
-        let hidden = state.forward(model, adapted, &segments);
-        State::logits(model, workers, hidden, &mut logits);
+        state.forward(model, adapted, &segments);
+        let logits = state.logits(model);
         for (row_idx, slot) in going.into_iter().enumerate() {
             let row = &logits.row(row_idx)[..vocab_size];
             results[slot].tokens.push(argmax(model.isa, row) as u32);
@@ -226,15 +232,14 @@ fn log_likelihood(
     let (tokens, scored) = (job.tokens, job.scored);
     assert_eq!(tokens.len(), scored.len(), "one mark for each token");
     state.prepare(model, workers, 1, tokens.len());
-    let mut logits = Matrix::default();
     let mut total = 0.0;
     // What follows the last scored token has no influence.
     let n_predicting = scored.iter().rposition(|scored| *scored).unwrap_or(0);
     for first in (0..n_predicting).step_by(LOGIT_ROWS) {
         let piece = &tokens[first..(first + LOGIT_ROWS).min(n_predicting)];
         let segment = Segment { slot: 0, first, tokens: piece, want: Want::All };
-        let hidden = state.forward(model, adapted, &[segment]);
-        State::logits(model, workers, hidden, &mut logits);
+        state.forward(model, adapted, &[segment]);
+        let logits = state.logits(model);
         for i in (0..piece.len()).filter(|i| scored[first + i + 1]) {
             let row = &logits.row(i)[..model.config.vocab_size];
             total += ln_probability(row, row_max(model.isa, row), tokens[first + i + 1]);

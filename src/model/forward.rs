@@ -12,9 +12,9 @@ use super::config::Activation;
 use super::lora::{Adapted, Lora};
 use super::weights::Linears;
 use crate::backend::cpu::Isa;
-use crate::backend::cpu::attention::{Cache, Heads, Scratch, append, attend};
+use crate::backend::cpu::attention::{self, Cache, Heads, append, attend};
 use crate::backend::cpu::buffer::{Buffer, Matrix, padded};
-use crate::backend::cpu::gemm::{Rows, Start, Weights, Workers, gemm};
+use crate::backend::cpu::gemm::{self, Rows, Start, Weights, Workers, gemm};
 use crate::backend::cpu::math::{exp_f64, ln_f64, sin_cos_f64};
 use crate::backend::cpu::ops::{add, gelu_tanh_times, rms_norm, rotate, scale, silu_times};
 
@@ -58,7 +58,9 @@ pub struct State {
     out: Matrix,      // (n_rows, dim): what a block adds to the residual stream
     gate_up: Matrix,  // (n_rows, gate | up)
     shrunk: Matrix,   // (n_rows, ranks): A x
-    attention: Scratch,
+    logits: Matrix,   // (n_wanted, vocab_size)
+    attention: attention::Scratch,
+    gemm: gemm::Scratch,
 }
 
 impl State {
@@ -82,9 +84,8 @@ impl State {
         }
     }
 
-    /// Runs the segments; returns the final hidden states of the wanted rows, (n_wanted, dim), in
-    /// the order of the segments.
-    pub fn forward(&mut self, model: &Model, adapted: &Adapted, segments: &[Segment]) -> &Matrix {
+    /// Runs the segments; [`State::logits`] then tells what may follow the wanted rows.
+    pub fn forward(&mut self, model: &Model, adapted: &Adapted, segments: &[Segment]) {
         let (config, isa) = (&model.config, model.isa);
         let heads = model.heads();
         let (q_dim, half) = (config.n_heads * config.head_dim, config.head_dim / 2);
@@ -117,7 +118,7 @@ impl State {
             self.norm_rows(isa, &layer.input_norm, config.norm_eps);
             self.qkv.reshape(self.x.n_rows(), linears.qkv.n_cols());
             let workers = self.workers.unwrap_or(Workers::One);
-            let mut run = Products { isa, workers, shrunk: &mut self.shrunk };
+            let mut run = Products { isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
             run.product(&self.normed, &linears.qkv, lora(0), &mut self.qkv);
 
             // Rotate queries and keys; keys and values go into the cache.
@@ -192,24 +193,23 @@ impl State {
                 break;
             }
             self.out.reshape(n_wanted, config.dim);
-            let mut run = Products { isa, workers, shrunk: &mut self.shrunk };
+            let mut run = Products { isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
             run.product(&self.attended, &linears.o, lora(1), &mut self.out);
             add(isa, self.x.data_mut(), self.out.data());
 
             // Norm, then the gated feed-forward network.
             self.norm_rows(isa, &layer.post_norm, config.norm_eps);
             self.gate_up.reshape(n_wanted, linears.gate_up.n_cols());
-            let mut run = Products { isa, workers, shrunk: &mut self.shrunk };
+            let mut run = Products { isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
             run.product(&self.normed, &linears.gate_up, lora(2), &mut self.gate_up);
             activate(isa, config.activation, linears, config.ffn_dim, &mut self.gate_up);
-            let mut run = Products { isa, workers, shrunk: &mut self.shrunk };
+            let mut run = Products { isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
             run.product(&self.gate_up, &linears.down, lora(3), &mut self.out);
             add(isa, self.x.data_mut(), self.out.data());
         }
 
         // Final norm.
         self.norm_rows(isa, &model.weights.norm, config.norm_eps);
-        &self.normed
     }
 
     fn norm_rows(&mut self, isa: Isa, weight: &[f32], eps: f32) {
@@ -219,14 +219,16 @@ impl State {
         }
     }
 
-    /// Logits of hidden states, (n_rows, vocab_size padded to 32).
-    pub fn logits(model: &Model, workers: Workers, hidden: &Matrix, logits: &mut Matrix) {
+    /// Logits of the rows that the last forward pass was asked for, in the order of its segments:
+    /// (n_wanted, vocab_size padded to 32).
+    pub fn logits(&mut self, model: &Model) -> &Matrix {
+        let workers = self.workers.unwrap_or(Workers::One);
+        let mut run =
+            Products { isa: model.isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
         let output = &model.weights.output;
-        logits.reshape(hidden.n_rows(), output.n_cols());
-        let rows = Rows { data: hidden.data(), stride: hidden.stride(), n_rows: hidden.n_rows() };
-        let stride = logits.stride();
-        let panels = output.panels_of(0..1);
-        gemm(model.isa, workers, rows, output, panels, logits.data_mut(), stride, Start::Zero);
+        self.logits.reshape(self.normed.n_rows(), output.n_cols());
+        run.product(&self.normed, output, &Lora::default(), &mut self.logits);
+        &self.logits
     }
 }
 
@@ -235,6 +237,7 @@ struct Products<'a> {
     isa: Isa,
     workers: Workers,
     shrunk: &'a mut Matrix,
+    gemm: &'a mut gemm::Scratch,
 }
 
 impl Products<'_> {
@@ -243,18 +246,18 @@ impl Products<'_> {
         let (isa, workers) = (self.isa, self.workers);
         let rows = Rows { data: x.data(), stride: x.stride(), n_rows: x.n_rows() };
         let (stride, panels) = (out.stride(), 0..w.n_cols() / 32);
-        gemm(isa, workers, rows, w, panels, out.data_mut(), stride, Start::Zero);
+        gemm(isa, workers, rows, w, panels, out.data_mut(), stride, Start::Zero, self.gemm);
         let Some(down) = &lora.down else { return };
         self.shrunk.reshape(x.n_rows(), down.n_cols());
         let (shrunk_stride, panels) = (self.shrunk.stride(), down.panels_of(0..1));
         let shrunk = self.shrunk.data_mut();
-        gemm(isa, workers, rows, down, panels, shrunk, shrunk_stride, Start::Zero);
+        gemm(isa, workers, rows, down, panels, shrunk, shrunk_stride, Start::Zero, self.gemm);
         for up in &lora.ups {
             let data = &self.shrunk.data()[up.first_col..];
             let rows = Rows { data, stride: shrunk_stride, n_rows: x.n_rows() };
             let c = &mut out.data_mut()[w.start(up.part_idx)..];
             let panels = up.weights.panels_of(0..1);
-            gemm(isa, workers, rows, &up.weights, panels, c, stride, Start::FromC);
+            gemm(isa, workers, rows, &up.weights, panels, c, stride, Start::FromC, self.gemm);
         }
     }
 }

@@ -14,13 +14,15 @@ pub mod tokenizer;
 pub mod weights;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::adapter::Adapter;
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::attention::Heads;
+use crate::backend::cpu::buffer::padded;
 use crate::error::Result;
 use config::Config;
+use forward::State;
 use lora::{Adapted, Places};
 use weights::{BaseFiles, BaseWeights, Keep};
 
@@ -49,6 +51,23 @@ pub struct Model {
     /// How adapters are applied to it.
     pub application: Application,
     files: Arc<BaseFiles>,
+    states: Spares,
+}
+
+/// Working memory that no thread is using, kept for the next batch.
+#[derive(Default)]
+struct Spares(Mutex<Vec<State>>);
+
+impl Spares {
+    fn take(&self) -> State {
+        self.0.lock().ok().and_then(|mut states| states.pop()).unwrap_or_default()
+    }
+
+    fn put_back(&self, state: State) {
+        if let Ok(mut states) = self.0.lock() {
+            states.push(state);
+        }
+    }
 }
 
 impl Model {
@@ -67,7 +86,7 @@ impl Model {
             Application::Unmerged => Keep::AsInFile,
         };
         let weights = BaseWeights::load(&files, &config, keep)?;
-        Ok(Self { config, weights, isa, application, files })
+        Ok(Self { config, weights, isa, application, files, states: Spares::default() })
     }
 
     /// The linears as the adapter makes them.
@@ -84,6 +103,14 @@ impl Model {
             Application::Merged => n_linear_parameters(&self.config).saturating_mul(4),
             Application::Unmerged => 0,
         }
+    }
+
+    /// Bytes of the key-value cache of a sequence of `n_positions`.
+    pub(crate) fn cache_bytes(&self, n_positions: usize) -> usize {
+        let config = &self.config;
+        let n_heads = config.n_layers * config.n_kv_heads;
+        let per_position = n_heads * (config.head_dim + padded(config.head_dim)) * size_of::<f32>();
+        per_position * padded(n_positions)
     }
 
     /// The weight files, for fingerprints.

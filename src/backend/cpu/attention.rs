@@ -125,12 +125,12 @@ pub fn attend(
 
             // Softmax numerators; the sums divide the result at the end.
             let mut sums = [1.0f32; 16];
-            for r in 0..n_rows {
+            for (r, sum) in sums.iter_mut().enumerate().take(n_rows) {
                 let row = &mut scratch.scores[r * capacity..][..capacity];
                 let visible = visible(r);
                 row[seen.start..visible.start].fill(0.0);
                 row[visible.end..seen.end].fill(0.0);
-                sums[r] = softmax_numerators(isa, &mut row[visible], heads.score_factor);
+                *sum = softmax_numerators(isa, &mut row[visible], heads.score_factor);
             }
 
             // Weighted sum of the values.
@@ -152,11 +152,11 @@ pub fn attend(
                     }
                 }
             }
-            for r in 0..n_rows {
+            for (r, sum) in sums.iter().enumerate().take(n_rows) {
                 let (i, head) = place(r);
                 let row = &mut out[i * out_stride + head * head_dim..][..head_dim];
                 row.copy_from_slice(&scratch.out[r * v_stride..][..head_dim]);
-                scale(isa, row, 1.0 / sums[r]);
+                scale(isa, row, 1.0 / sum);
             }
         }
     }

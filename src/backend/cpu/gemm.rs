@@ -171,6 +171,13 @@ pub struct Rows<'a> {
     pub n_rows: usize,
 }
 
+/// Working memory of [`gemm`], reused from call to call.
+#[derive(Default)]
+pub struct Scratch {
+    a_block: Buffer, // (ROW_BLOCK, A_STRIDE)
+    widened: Buffer, // (K_BLOCK, 32)
+}
+
 /// Who computes a product: the calling thread, or all threads of the pool. The bits are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workers {
@@ -193,6 +200,7 @@ pub fn gemm(
     c: &mut [f32],
     c_stride: usize,
     start: Start,
+    scratch: &mut Scratch,
 ) {
     let n_panels = panels.len();
     if a.n_rows == 0 || n_panels == 0 {
@@ -208,16 +216,17 @@ pub fn gemm(
         Workers::One => 1,
         Workers::All => rayon::current_num_threads().min(n_panels),
     };
-    let share = |share_idx: usize| {
+    let share = |scratch: &mut Scratch, share_idx: usize| {
         let first = n_panels * share_idx / n_shares;
         let last = n_panels * (share_idx + 1) / n_shares;
+        let panels = panels.start + first..panels.start + last;
         // SAFETY: the lengths were checked above; shares write to different columns.
-        unsafe {
-            let c = c.at(first * PANEL);
-            product(isa, a, w, panels.start + first..panels.start + last, c, c_stride, start);
-        }
+        unsafe { product(isa, a, w, panels, c.at(first * PANEL), c_stride, start, scratch) };
     };
-    if n_shares == 1 { share(0) } else { (0..n_shares).into_par_iter().for_each(share) }
+    match n_shares {
+        1 => share(scratch, 0),
+        _ => (0..n_shares).into_par_iter().for_each_init(Scratch::default, share),
+    }
 }
 
 /// A pointer into C that several threads hold, each for columns of its own.
@@ -238,6 +247,7 @@ impl SharedOut {
 /// # Safety
 /// `c` points at a.n_rows rows, c_stride apart, with room for the columns of `panels`, and nobody
 /// else uses these columns.
+#[allow(clippy::too_many_arguments)] // as `gemm`
 unsafe fn product(
     isa: Isa,
     a: Rows,
@@ -246,9 +256,10 @@ unsafe fn product(
     c: *mut f32,
     c_stride: usize,
     start: Start,
+    scratch: &mut Scratch,
 ) {
-    let mut a_block = Buffer::zeros(a.n_rows.min(ROW_BLOCK) * A_STRIDE);
-    let mut widened = Buffer::default();
+    let Scratch { a_block, widened } = scratch;
+    a_block.grow(a.n_rows.min(ROW_BLOCK) * A_STRIDE);
     for first_row in (0..a.n_rows).step_by(ROW_BLOCK) {
         let n_rows = ROW_BLOCK.min(a.n_rows - first_row);
         let tiles = Tiles::new(n_rows, max_rows(isa));
@@ -260,7 +271,7 @@ unsafe fn product(
             }
             let start = if first_k == 0 { start } else { Start::FromC };
             for (panel_idx, panel) in panels.clone().enumerate() {
-                let b = w.block(panel, first_k, n_steps, &mut widened);
+                let b = w.block(panel, first_k, n_steps, widened);
                 for (first, rows) in tiles.iter() {
                     // SAFETY: a_block holds n_rows rows A_STRIDE apart, b n_steps rows of 32, and c
                     // has room for every row and panel by the caller's promise.
@@ -344,7 +355,7 @@ mod tests {
                 let rows = Rows { data: a.data(), stride, n_rows };
                 let c_stride = c.stride();
                 let panels = w.panels_of(0..1);
-                gemm(isa, workers, rows, &w, panels, c.data_mut(), c_stride, Start::Zero);
+                gemm(isa, workers, rows, &w, panels, c.data_mut(), c_stride, Start::Zero, &mut Scratch::default());
                 for i in 0..n_rows {
                     for j in 0..n_out {
                         let mut sum = 0.0f32;

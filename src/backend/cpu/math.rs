@@ -22,7 +22,7 @@ pub fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 8.333_452e-3);
     let p = p.mul_add(r, 4.166_579_6e-2);
     let p = p.mul_add(r, 1.666_666_6e-1);
-    let p = p.mul_add(r, 5.000_000_1e-1);
+    let p = p.mul_add(r, 0.5);
     let p = p.mul_add(r * r, r) + 1.0;
     let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
     if x < -87.3 { 0.0 } else { p * scale }
@@ -65,7 +65,7 @@ pub fn ln_f64(x: f64) -> f64 {
 pub fn sin_cos_f64(x: f64) -> (f64, f64) {
     let quarter = (x * std::f64::consts::FRAC_2_PI).round_ties_even();
     // pi/2 in three parts, so that the remainder keeps its low digits.
-    let r = quarter.mul_add(-1.570_796_326_794_896_6, x);
+    let r = quarter.mul_add(-std::f64::consts::FRAC_PI_2, x);
     let r = quarter.mul_add(-6.123_233_995_736_766e-17, r);
     let r = quarter.mul_add(1.497_384_904_859_17e-33, r);
     let square = r * r;

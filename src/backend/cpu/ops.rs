@@ -65,7 +65,7 @@ for_each_isa! {
     /// GeGLU: `gate = gelu_tanh(gate) * up`. With u = sqrt(2/pi) (x + 0.044715 x^3),
     /// 0.5 x (1 + tanh u) = x / (1 + e^(-2u)).
     pub fn gelu_tanh_times(gate: &mut [f32], up: &[f32]) {
-        const MINUS_TWO_SQRT_2_OVER_PI: f32 = -1.595_769_1;
+        const MINUS_TWO_SQRT_2_OVER_PI: f32 = -1.595_769_2;
         for (gate, up) in gate.iter_mut().zip(up) {
             let x = *gate;
             let inner = (x * x).mul_add(0.044_715 * x, x);
