@@ -13,7 +13,7 @@ use super::lora::{Adapted, Lora};
 use super::weights::Linears;
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::attention::{self, Cache, Heads, append, attend};
-use crate::backend::cpu::buffer::{Buffer, Matrix, padded};
+use crate::backend::cpu::buffer::{Buffer, Matrix, PANEL, padded};
 use crate::backend::cpu::gemm::{self, Rows, Start, Weights, Workers, gemm};
 use crate::backend::cpu::math::{exp_f64, ln_f64, sin_cos_f64};
 use crate::backend::cpu::ops::{add, gelu_tanh_times, rms_norm, rotate, scale, silu_times};
@@ -47,7 +47,7 @@ pub enum Want {
 pub struct State {
     workers: Option<Workers>,
     capacity: usize,  // positions per sequence, a multiple of 32
-    keys: Buffer,     // (n_slots, n_layers, n_kv_heads, head_dim, capacity)
+    keys: Buffer,     // (n_slots, n_layers, n_kv_heads, capacity / 32, head_dim, 32)
     values: Buffer,   // (n_slots, n_layers, n_kv_heads, capacity, padded head_dim)
     cos: Vec<f32>,    // (capacity, head_dim / 2)
     sin: Vec<f32>,    // (capacity, head_dim / 2)
@@ -245,7 +245,7 @@ impl Products<'_> {
     fn product(&mut self, x: &Matrix, w: &Weights, lora: &Lora, out: &mut Matrix) {
         let (isa, workers) = (self.isa, self.workers);
         let rows = Rows { data: x.data(), stride: x.stride(), n_rows: x.n_rows() };
-        let (stride, panels) = (out.stride(), 0..w.n_cols() / 32);
+        let (stride, panels) = (out.stride(), 0..w.n_cols() / PANEL);
         gemm(isa, workers, rows, w, panels, out.data_mut(), stride, Start::Zero, self.gemm);
         let Some(down) = &lora.down else { return };
         self.shrunk.reshape(x.n_rows(), down.n_cols());

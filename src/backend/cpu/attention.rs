@@ -30,7 +30,7 @@ pub struct Heads {
 
 /// Keys and values of one layer and one sequence.
 pub struct Cache<'a> {
-    /// (n_kv_heads, head_dim, capacity)
+    /// (n_kv_heads, capacity / 32, head_dim, 32)
     pub keys: &'a mut [f32],
     /// (n_kv_heads, capacity, padded head_dim)
     pub values: &'a mut [f32],
@@ -54,10 +54,14 @@ pub fn append(heads: &Heads, cache: &mut Cache, first: usize, k: &[f32], v: &[f3
     assert!(first + n_new <= capacity, "{first} + {n_new} positions of {capacity}");
     let v_stride = padded(head_dim);
     for head in 0..heads.n_kv_heads {
-        for d in 0..head_dim {
-            let row = &mut cache.keys[(head * head_dim + d) * capacity + first..][..n_new];
-            for (i, key) in row.iter_mut().enumerate() {
-                *key = k[i * stride + head * head_dim + d];
+        let panels = &mut cache.keys[head * head_dim * capacity..][..head_dim * capacity];
+        for i in 0..n_new {
+            let (panel, column) = ((first + i) / PANEL, (first + i) % PANEL);
+            let key = &k[i * stride + head * head_dim..][..head_dim];
+            let (rows, _) =
+                panels[panel * head_dim * PANEL..][..head_dim * PANEL].as_chunks_mut::<PANEL>();
+            for (row, value) in rows.iter_mut().zip(key) {
+                row[column] = *value;
             }
         }
         for i in 0..n_new {
@@ -115,10 +119,10 @@ pub fn attend(
                     // SAFETY: `left` and `scores` have max_rows rows, and columns j..j + 32 lie
                     // within the capacity, a multiple of 32.
                     unsafe {
-                        let b = keys.as_ptr().add(first_d * capacity + j);
+                        let b = keys.as_ptr().add(j * head_dim + first_d * PANEL);
                         let c = scratch.scores.as_mut_ptr().add(j);
                         let a = scratch.left.as_ptr();
-                        tile(isa, n_rows, n_steps, a, b, capacity, c, capacity, start);
+                        tile(isa, n_rows, n_steps, a, b, PANEL, c, capacity, start);
                     }
                 }
             }

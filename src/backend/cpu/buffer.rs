@@ -10,6 +10,11 @@ pub fn padded(n: usize) -> usize {
     n.div_ceil(PANEL) * PANEL
 }
 
+/// Distance between rows of `n_cols` values: whole panels and one cache line.
+fn stride(n_cols: usize) -> usize {
+    padded(n_cols) + 16
+}
+
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
@@ -52,7 +57,8 @@ impl DerefMut for Buffer {
 }
 
 /// A row-major matrix of activations; rows are padded to whole panels, so that a kernel may always
-/// write 32 columns. What stands in the padding means nothing.
+/// write 32 columns, and by one cache line more: rows that stand a power of two apart would share
+/// the few lines of one cache set. What stands in the padding means nothing.
 #[derive(Clone, Default)]
 pub struct Matrix {
     data: Buffer, // (n_rows, stride)
@@ -63,14 +69,14 @@ pub struct Matrix {
 impl Matrix {
     /// A matrix of zeros.
     pub fn zeros(n_rows: usize, n_cols: usize) -> Self {
-        let stride = padded(n_cols);
+        let stride = stride(n_cols);
         Self { data: Buffer::zeros(n_rows * stride), n_rows, stride }
     }
 
     /// Gives the matrix another shape, reusing its memory; its content means nothing afterwards.
     pub fn reshape(&mut self, n_rows: usize, n_cols: usize) {
         self.n_rows = n_rows;
-        self.stride = padded(n_cols);
+        self.stride = stride(n_cols);
         self.data.grow(n_rows * self.stride);
     }
 
@@ -79,7 +85,7 @@ impl Matrix {
         self.n_rows
     }
 
-    /// Distance between rows, a multiple of 32.
+    /// Distance between rows.
     pub fn stride(&self) -> usize {
         self.stride
     }

@@ -355,7 +355,17 @@ mod tests {
                 let rows = Rows { data: a.data(), stride, n_rows };
                 let c_stride = c.stride();
                 let panels = w.panels_of(0..1);
-                gemm(isa, workers, rows, &w, panels, c.data_mut(), c_stride, Start::Zero, &mut Scratch::default());
+                gemm(
+                    isa,
+                    workers,
+                    rows,
+                    &w,
+                    panels,
+                    c.data_mut(),
+                    c_stride,
+                    Start::Zero,
+                    &mut Scratch::default(),
+                );
                 for i in 0..n_rows {
                     for j in 0..n_out {
                         let mut sum = 0.0f32;
