@@ -96,7 +96,7 @@ fn golden_dora_is_refused_by_name() {
         let dir = root.join("forward/tiny-mha/adapters/dora");
         if dir.exists() {
             println!("{}", dir.display());
-            let error = Expert::open(&dir).err().expect("refused").to_string();
+            let error = Expert::open(&dir).unwrap_err().to_string();
             assert!(error.contains("use_dora"), "{error}");
         }
     }

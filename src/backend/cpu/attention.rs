@@ -10,7 +10,7 @@
 use super::Isa;
 use super::buffer::{Buffer, PANEL, padded};
 use super::gemm::Tiles;
-use super::gemm_tiles::{A_STRIDE, K_BLOCK, Start, max_rows, tile};
+use super::gemm_tiles::{Start, max_rows, tile};
 use super::ops::{scale, softmax_numerators};
 
 /// Sizes of the attention of one layer.
@@ -41,9 +41,9 @@ pub struct Cache<'a> {
 /// Working memory of [`attend`], reused from call to call.
 #[derive(Default)]
 pub struct Scratch {
-    left: Buffer,   // (tile rows, A_STRIDE): q, then probabilities
-    scores: Buffer, // (tile rows, capacity)
-    out: Buffer,    // (tile rows, padded head_dim)
+    queries: Buffer, // (tile rows, head_dim)
+    scores: Buffer,  // (tile rows, capacity): scores, then softmax numerators
+    out: Buffer,     // (tile rows, padded head_dim)
 }
 
 /// Writes the keys and values of new rows into the cache, from position `first` on. `k` and `v`
@@ -90,7 +90,7 @@ pub fn attend(
     let (head_dim, capacity) = (heads.head_dim, cache.capacity);
     let (group, v_stride) = (heads.n_heads / heads.n_kv_heads, padded(head_dim));
     assert!(first + n_new <= capacity && capacity.is_multiple_of(PANEL));
-    scratch.left.grow(max_rows(isa) * A_STRIDE);
+    scratch.queries.grow(max_rows(isa) * head_dim);
     scratch.scores.grow(max_rows(isa) * capacity);
     scratch.out.grow(max_rows(isa) * v_stride);
     for kv_head in 0..heads.n_kv_heads {
@@ -107,23 +107,19 @@ pub fn attend(
             let seen = visible(0).start / PANEL * PANEL..visible(n_rows - 1).end;
 
             // Scores.
-            for first_d in (0..head_dim).step_by(K_BLOCK) {
-                let n_steps = K_BLOCK.min(head_dim - first_d);
-                for r in 0..n_rows {
-                    let (i, head) = place(r);
-                    scratch.left[r * A_STRIDE..][..n_steps]
-                        .copy_from_slice(&q[i * q_stride + head * head_dim + first_d..][..n_steps]);
-                }
-                let start = if first_d == 0 { Start::Zero } else { Start::FromC };
-                for j in seen.clone().step_by(PANEL) {
-                    // SAFETY: `left` and `scores` have max_rows rows, and columns j..j + 32 lie
-                    // within the capacity, a multiple of 32.
-                    unsafe {
-                        let b = keys.as_ptr().add(j * head_dim + first_d * PANEL);
-                        let c = scratch.scores.as_mut_ptr().add(j);
-                        let a = scratch.left.as_ptr();
-                        tile(isa, n_rows, n_steps, a, b, PANEL, c, capacity, start);
-                    }
+            for r in 0..n_rows {
+                let (i, head) = place(r);
+                scratch.queries[r * head_dim..][..head_dim]
+                    .copy_from_slice(&q[i * q_stride + head * head_dim..][..head_dim]);
+            }
+            for j in seen.clone().step_by(PANEL) {
+                // SAFETY: `queries` and `scores` have max_rows rows, and columns j..j + 32 lie within
+                // the capacity, a multiple of 32.
+                unsafe {
+                    let a = scratch.queries.as_ptr();
+                    let b = keys.as_ptr().add(j * head_dim);
+                    let c = scratch.scores.as_mut_ptr().add(j);
+                    tile(isa, n_rows, head_dim, a, head_dim, b, PANEL, c, capacity, Start::Zero);
                 }
             }
 
@@ -138,22 +134,15 @@ pub fn attend(
             }
 
             // Weighted sum of the values.
-            for first_j in seen.clone().step_by(K_BLOCK) {
-                let n_steps = K_BLOCK.min(seen.end - first_j);
-                for r in 0..n_rows {
-                    scratch.left[r * A_STRIDE..][..n_steps]
-                        .copy_from_slice(&scratch.scores[r * capacity + first_j..][..n_steps]);
-                }
-                let start = if first_j == seen.start { Start::Zero } else { Start::FromC };
-                for d in (0..v_stride).step_by(PANEL) {
-                    // SAFETY: `left` and `out` have max_rows rows; rows first_j.. of the values lie
-                    // within the capacity, columns d..d + 32 within the padded head.
-                    unsafe {
-                        let b = values.as_ptr().add(first_j * v_stride + d);
-                        let c = scratch.out.as_mut_ptr().add(d);
-                        let a = scratch.left.as_ptr();
-                        tile(isa, n_rows, n_steps, a, b, v_stride, c, v_stride, start);
-                    }
+            for d in (0..v_stride).step_by(PANEL) {
+                // SAFETY: `scores` and `out` have max_rows rows; the positions seen lie within the
+                // capacity, columns d..d + 32 within the padded head.
+                unsafe {
+                    let a = scratch.scores.as_ptr().add(seen.start);
+                    let b = values.as_ptr().add(seen.start * v_stride + d);
+                    let c = scratch.out.as_mut_ptr().add(d);
+                    let n_steps = seen.len();
+                    tile(isa, n_rows, n_steps, a, capacity, b, v_stride, c, v_stride, Start::Zero);
                 }
             }
             for (r, sum) in sums.iter().enumerate().take(n_rows) {

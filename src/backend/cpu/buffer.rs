@@ -2,6 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use memmap2::MmapMut;
+
 /// Columns of a panel: matrices are computed 32 columns at a time, and rows are padded to that.
 pub const PANEL: usize = 32;
 
@@ -20,39 +22,81 @@ fn stride(n_cols: usize) -> usize {
 struct Line([f32; 16]);
 
 /// A zero-initialised vector of f32 that starts on a 64-byte boundary.
-#[derive(Clone, Default)]
+///
+/// A large one is mapped from the operating system, which zeroes its pages when they are first used,
+/// and asked for in huge pages: a forward pass walks through more memory than the processor has
+/// translations for in pages of 4 KiB.
 pub struct Buffer {
-    lines: Vec<Line>,
+    storage: Storage,
     len: usize,
 }
+
+enum Storage {
+    Lines(Vec<Line>),
+    Pages(MmapMut),
+}
+
+/// Buffers of this many bytes or more are mapped.
+const MAPPED_FROM: usize = 4 << 20;
 
 impl Buffer {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+        let n_bytes = len * size_of::<f32>();
+        if n_bytes >= MAPPED_FROM
+            && let Ok(pages) = MmapMut::map_anon(n_bytes)
+        {
+            // Huge pages are a wish; without them the buffer works as well.
+            #[cfg(target_os = "linux")]
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            return Self { storage: Storage::Pages(pages), len };
+        }
+        Self { storage: Storage::Lines(vec![Line([0.0; 16]); len.div_ceil(16)]), len }
     }
 
-    /// Makes the buffer at least `len` long; new elements are zero, old ones keep their value.
+    /// Makes the buffer at least `len` long. Where it was too short, its values are zero afterwards.
     pub fn grow(&mut self, len: usize) {
         if len > self.len {
-            self.lines.resize(len.div_ceil(16), Line([0.0; 16]));
-            self.len = len;
+            *self = Self::zeros(len);
         }
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::zeros(0)
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeros(self.len);
+        copy.copy_from_slice(self);
+        copy
     }
 }
 
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: `lines` holds at least `len` initialised f32 without padding between them.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        let start = match &self.storage {
+            Storage::Lines(lines) => lines.as_ptr().cast(),
+            Storage::Pages(pages) => pages.as_ptr().cast(),
+        };
+        // SAFETY: the storage holds at least `len` f32, zeroed when it was made, and starts on a
+        // 64-byte boundary.
+        unsafe { std::slice::from_raw_parts(start, self.len) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
+        let start = match &mut self.storage {
+            Storage::Lines(lines) => lines.as_mut_ptr().cast(),
+            Storage::Pages(pages) => pages.as_mut_ptr().cast(),
+        };
         // SAFETY: as in `deref`, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(start, self.len) }
     }
 }
 

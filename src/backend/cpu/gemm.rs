@@ -1,10 +1,11 @@
 //! Matrix products against a model's weights: `C (n_rows, n_out) = A (n_rows, n_in) * W^T`.
 //!
 //! W stands in a file as (n_out, n_in). It is packed once into panels of 32 outputs, (panel, n_in,
-//! 32), so that the innermost loop reads it front to back. A is copied block by block (at most
+//! 32), so that the innermost loop reads it front to back. A is used block by block (at most
 //! [`ROW_BLOCK`] rows by `K_BLOCK` columns: it then stays in the second-level cache while all
 //! panels pass by). Bytes moved per call: W once per row block, A once, C once per `K_BLOCK`
-//! columns of A.
+//! columns of A. Copying A's block together was tried: it gained nothing that its cost did not eat,
+//! as long as rows do not stand a power of two apart (`buffer`).
 //!
 //! The inner dimension is walked in order, whatever the blocking: between blocks the sums rest in
 //! C, and storing an f32 loses nothing.
@@ -18,7 +19,7 @@ use rayon::prelude::*;
 use super::Isa;
 use super::buffer::{Buffer, PANEL, padded};
 pub use super::gemm_tiles::Start;
-use super::gemm_tiles::{A_STRIDE, K_BLOCK, max_rows, tile};
+use super::gemm_tiles::{K_BLOCK, max_rows, tile};
 use crate::tensors::Dtype;
 
 /// Rows of A that are worked on at once.
@@ -174,7 +175,6 @@ pub struct Rows<'a> {
 /// Working memory of [`gemm`], reused from call to call.
 #[derive(Default)]
 pub struct Scratch {
-    a_block: Buffer, // (ROW_BLOCK, A_STRIDE)
     widened: Buffer, // (K_BLOCK, 32)
 }
 
@@ -250,7 +250,7 @@ impl SharedOut {
 #[allow(clippy::too_many_arguments)] // as `gemm`
 unsafe fn product(
     isa: Isa,
-    a: Rows,
+    a_rows: Rows,
     w: &Weights,
     panels: Range<usize>,
     c: *mut f32,
@@ -258,27 +258,33 @@ unsafe fn product(
     start: Start,
     scratch: &mut Scratch,
 ) {
-    let Scratch { a_block, widened } = scratch;
-    a_block.grow(a.n_rows.min(ROW_BLOCK) * A_STRIDE);
-    for first_row in (0..a.n_rows).step_by(ROW_BLOCK) {
-        let n_rows = ROW_BLOCK.min(a.n_rows - first_row);
+    for first_row in (0..a_rows.n_rows).step_by(ROW_BLOCK) {
+        let n_rows = ROW_BLOCK.min(a_rows.n_rows - first_row);
         let tiles = Tiles::new(n_rows, max_rows(isa));
         for first_k in (0..w.n_in.max(1)).step_by(K_BLOCK) {
             let n_steps = K_BLOCK.min(w.n_in - first_k);
-            for i in 0..n_rows {
-                let from = (first_row + i) * a.stride + first_k;
-                a_block[i * A_STRIDE..][..n_steps].copy_from_slice(&a.data[from..][..n_steps]);
-            }
             let start = if first_k == 0 { start } else { Start::FromC };
             for (panel_idx, panel) in panels.clone().enumerate() {
-                let b = w.block(panel, first_k, n_steps, widened);
+                let b = w.block(panel, first_k, n_steps, &mut scratch.widened);
                 for (first, rows) in tiles.iter() {
-                    // SAFETY: a_block holds n_rows rows A_STRIDE apart, b n_steps rows of 32, and c
+                    // SAFETY: A and C were checked to hold these rows, b has n_steps rows of 32, and c
                     // has room for every row and panel by the caller's promise.
                     unsafe {
                         let c = c.add((first_row + first) * c_stride + panel_idx * PANEL);
-                        let a = a_block.as_ptr().add(first * A_STRIDE);
-                        tile(isa, rows, n_steps, a, b.as_ptr(), PANEL, c, c_stride, start);
+                        let a =
+                            a_rows.data.as_ptr().add((first_row + first) * a_rows.stride + first_k);
+                        tile(
+                            isa,
+                            rows,
+                            n_steps,
+                            a,
+                            a_rows.stride,
+                            b.as_ptr(),
+                            PANEL,
+                            c,
+                            c_stride,
+                            start,
+                        );
                     }
                 }
             }

@@ -12,10 +12,6 @@
 use super::Isa;
 use super::buffer::PANEL;
 
-/// Rows of A stand this far apart in the packed block: a constant, so that all rows of a tile are
-/// reached from one pointer, and no power of two, so that they fall into different cache sets.
-pub const A_STRIDE: usize = K_BLOCK + 16;
-
 /// Steps of the inner dimension that are worked on at once.
 pub const K_BLOCK: usize = 256;
 
@@ -40,7 +36,7 @@ pub fn max_rows(isa: Isa) -> usize {
 /// One tile: `n_rows` (at most [`max_rows`]) by 32.
 ///
 /// # Safety
-/// `a` points at n_rows rows of n_steps values, A_STRIDE apart; `b` at n_steps rows of 32 values,
+/// `a` points at n_rows rows of n_steps values, `a_stride` apart; `b` at n_steps rows of 32 values,
 /// `b_stride` apart; `c` at n_rows rows of 32 values, `c_stride` apart, that nobody else uses.
 #[inline]
 #[allow(clippy::too_many_arguments)] // pointer, stride, pointer, stride: a kernel's argument list
@@ -49,19 +45,20 @@ pub unsafe fn tile(
     n_rows: usize,
     n_steps: usize,
     a: *const f32,
+    a_stride: usize,
     b: *const f32,
     b_stride: usize,
     c: *mut f32,
     c_stride: usize,
     start: Start,
 ) {
-    debug_assert!(n_rows <= max_rows(isa) && n_steps <= K_BLOCK);
+    debug_assert!(n_rows <= max_rows(isa));
     macro_rules! by_rows {
         ($module:ident: $($rows:literal)*) => {
             match n_rows {
                 // SAFETY: the caller's promise; an `Isa` exists only where the machine has it.
                 $($rows => unsafe {
-                    $module::tile::<$rows>(n_steps, a, b, b_stride, c, c_stride, start)
+                    $module::tile::<$rows>(n_steps, a, a_stride, b, b_stride, c, c_stride, start)
                 },)*
                 _ => unreachable!("a tile has at most {} rows", max_rows(isa)),
             }
@@ -78,15 +75,17 @@ pub unsafe fn tile(
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{A_STRIDE, Start};
+    use super::Start;
     use std::arch::x86_64::*;
 
     /// # Safety
     /// As [`super::tile`]; the machine has AVX-512F.
     #[target_feature(enable = "avx512f")]
+    #[allow(clippy::too_many_arguments)]
     pub unsafe fn tile<const ROWS: usize>(
         n_steps: usize,
         mut a: *const f32,
+        a_stride: usize,
         mut b: *const f32,
         b_stride: usize,
         c: *mut f32,
@@ -106,7 +105,7 @@ mod avx512 {
                 let b0 = _mm512_loadu_ps(b);
                 let b1 = _mm512_loadu_ps(b.add(16));
                 for (i, row) in sums.iter_mut().enumerate() {
-                    let a_i = _mm512_set1_ps(*a.add(i * A_STRIDE));
+                    let a_i = _mm512_set1_ps(*a.add(i * a_stride));
                     row[0] = _mm512_fmadd_ps(a_i, b0, row[0]);
                     row[1] = _mm512_fmadd_ps(a_i, b1, row[1]);
                 }
@@ -123,15 +122,17 @@ mod avx512 {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{A_STRIDE, PANEL, Start};
+    use super::{PANEL, Start};
     use std::arch::x86_64::*;
 
     /// # Safety
     /// As [`super::tile`]; the machine has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
+    #[allow(clippy::too_many_arguments)]
     pub unsafe fn tile<const ROWS: usize>(
         n_steps: usize,
         a: *const f32,
+        a_stride: usize,
         b: *const f32,
         b_stride: usize,
         c: *mut f32,
@@ -155,7 +156,7 @@ mod avx2 {
                     let b0 = _mm256_loadu_ps(b);
                     let b1 = _mm256_loadu_ps(b.add(8));
                     for (i, row) in sums.iter_mut().enumerate() {
-                        let a_i = _mm256_set1_ps(*a.add(i * A_STRIDE));
+                        let a_i = _mm256_set1_ps(*a.add(i * a_stride));
                         row[0] = _mm256_fmadd_ps(a_i, b0, row[0]);
                         row[1] = _mm256_fmadd_ps(a_i, b1, row[1]);
                     }
@@ -172,13 +173,15 @@ mod avx2 {
 }
 
 mod scalar {
-    use super::{A_STRIDE, PANEL, Start};
+    use super::{PANEL, Start};
 
     /// # Safety
     /// As [`super::tile`].
+    #[allow(clippy::too_many_arguments)]
     pub unsafe fn tile<const ROWS: usize>(
         n_steps: usize,
         a: *const f32,
+        a_stride: usize,
         b: *const f32,
         b_stride: usize,
         c: *mut f32,
@@ -192,7 +195,7 @@ mod scalar {
                     let c_ij = c.add(i * c_stride + j);
                     let mut sum = if start == Start::FromC { *c_ij } else { 0.0 };
                     for p in 0..n_steps {
-                        sum = (*a.add(i * A_STRIDE + p)).mul_add(*b.add(p * b_stride + j), sum);
+                        sum = (*a.add(i * a_stride + p)).mul_add(*b.add(p * b_stride + j), sum);
                     }
                     *c_ij = sum;
                 }
