@@ -39,15 +39,18 @@ pub fn write_atomic(
 }
 
 /// Makes the directory `path` appear in one piece: `fill` fills a temporary directory beside it,
-/// which then takes the place of whatever stood at `path`.
+/// which then takes the place of whatever stood at `path`. Killed at any moment, `path` is the old
+/// directory, the new one, or not there; what is left beside it goes the next time.
 pub fn write_dir_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let temporary = temporary_beside(path);
+    let replaced = temporary.with_extension("replaced");
     let _ = fs::remove_dir_all(&temporary);
+    let _ = fs::remove_dir_all(&replaced);
     let written = (|| {
         fs::create_dir_all(&temporary).map_err(Error::io(path, "create"))?;
         fill(&temporary)?;
         if path.exists() {
-            fs::remove_dir_all(path).map_err(Error::io(path, "replace"))?;
+            fs::rename(path, &replaced).map_err(Error::io(path, "replace"))?;
         }
         fs::rename(&temporary, path).map_err(Error::io(path, "rename"))
     })();
@@ -55,6 +58,7 @@ pub fn write_dir_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> 
         let _ = fs::remove_dir_all(&temporary);
         return written;
     }
+    let _ = fs::remove_dir_all(&replaced);
     sync_parent(path)
 }
 
