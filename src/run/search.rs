@@ -141,14 +141,16 @@ pub fn search(request: &Request) -> Result<Results> {
                 inputs.pool.experts[expert_idx].read(0, out);
                 Ok(())
             };
-            let space = Weights::create(&scratch, n_experts, n_particles, layout.len, load)?;
             let adapter = |values: &[f32]| Adapter::new(layout.clone(), values.to_vec());
             let at = |space: &Weights, particles: &[usize]| {
                 particles.iter().map(|i| adapter(space.location(*i))).collect()
             };
             let best = |space: &Weights, i: usize| adapter(space.personal_best(i));
-            let results = run(request, &inputs, journal, space, at, best)?;
-            std::fs::remove_dir_all(&scratch).map_err(Error::io(&scratch, "remove"))?;
+            let searched = Weights::create(&scratch, n_experts, n_particles, layout.len, load)
+                .and_then(|space| run(request, &inputs, journal, space, at, best));
+            let removed = std::fs::remove_dir_all(&scratch);
+            let results = searched?;
+            removed.map_err(Error::io(&scratch, "remove"))?;
             Ok(results)
         }
     }
