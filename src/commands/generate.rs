@@ -121,7 +121,10 @@ fn read_prompts(
         let line: PromptLine =
             serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
         let these = match (line.prompt, line.tokens) {
-            (Some(prompt), None) => base.tokens(&[prompt], form, n_new)?.remove(0),
+            (Some(prompt), None) => {
+                let encoded = base.tokens(&[prompt], form, n_new);
+                encoded.map_err(|error| wrong(error.to_string()))?.remove(0)
+            }
             (None, Some(tokens)) => {
                 base.check(&tokens, "it", n_new).map_err(|error| wrong(error.to_string()))?;
                 tokens

@@ -88,7 +88,7 @@ impl Base {
         if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocab_size) {
             return refuse(format!("has token {id}, the model knows {}", config.vocab_size));
         }
-        if ids.len() + n_new > config.max_positions {
+        if ids.len().saturating_add(n_new) > config.max_positions {
             let n_ids = ids.len();
             return refuse(format!(
                 "has {n_ids} tokens, and {n_new} may follow; the model takes {}",
