@@ -1,6 +1,9 @@
 //! What several tests share: where the goldens are.
 #![allow(dead_code)] // each test uses its own part
 
+pub mod cli;
+pub mod spoil;
+
 use std::path::{Path, PathBuf};
 
 /// The folders of goldens to hold ours to: the core in this repository, and the whole set where it is
