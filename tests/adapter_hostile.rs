@@ -195,6 +195,17 @@ fn modules_are_selected_as_peft_selects_them() {
 }
 
 #[test]
+fn a_target_may_be_excluded_altogether() {
+    // An adapter that PEFT saved and opens would be refused for the tensors it rightly lacks.
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config_with("target_modules", json!(["q_proj", "v_proj"]));
+    for excluded in [json!(["v_proj"]), json!(r".*\.v_proj")] {
+        config["exclude_modules"] = excluded;
+        Expert::open(&adapter(directory.path().join("x"), &config, &weights())).unwrap();
+    }
+}
+
+#[test]
 fn the_file_must_hold_what_the_configuration_says() {
     // A part of an expert would be left out, or read as something that it is not.
     let directory = tempfile::tempdir().unwrap();

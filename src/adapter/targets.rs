@@ -73,7 +73,12 @@ impl Selection {
                 return refuse("layers_to_transform");
             }
         }
+        // A target may be left over because all its modules are excluded: which these would have
+        // been, only the base model knows.
         let Names::Listed(targets) = &self.targets else { return Ok(()) };
+        if !self.excluded.is_empty() {
+            return Ok(());
+        }
         match targets.iter().find(|target| !modules.iter().any(|name| ends_with(name, target))) {
             Some(target) => Err(format!("no module matches {target:?} of target_modules")),
             None => Ok(()),
@@ -91,6 +96,11 @@ impl Names {
             format!("{field} is {}, wanted a list of names or an expression", shown(value))
         })?;
         Ok(Self::Listed(list))
+    }
+
+    /// Whether it is a list of no names.
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Listed(list) if list.is_empty())
     }
 
     fn contain(&self, module: &str) -> Clause<bool> {
