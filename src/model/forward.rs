@@ -311,8 +311,35 @@ fn cache_of<'a>(
     }
 }
 
-/// `theta^(-i / half)` for i below half, as f32.
+/// `1 / theta^(i / half)` for i below half. Exponent, power and inverse are each rounded to f32, as
+/// transformers has it: at position 3000 an angle would otherwise be off by 2e-4.
 fn rotary_frequencies(theta: f64, half: usize) -> Vec<f32> {
     let ln_theta = ln_f64(theta);
-    (0..half).map(|i| exp_f64(-ln_theta * i as f64 / half as f64) as f32).collect()
+    let frequency = |i: usize| {
+        let exponent = i as f32 / half as f32;
+        1.0 / (exp_f64(ln_theta * f64::from(exponent)) as f32)
+    };
+    (0..half).map(frequency).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rotary_frequencies;
+
+    #[test]
+    #[rustfmt::skip]
+    fn frequencies_are_those_of_transformers() {
+        // If this fails, long prompts are read with other angles than the reference's.
+        let llama = [
+            1.0, 0.33503163, 0.11224619, 0.03760603, 0.012599208, 0.004221135, 0.0014142134,
+            0.0004738064, 0.00015874006, 5.3182957e-05, 1.781798e-05, 5.9695835e-06,
+        ];
+        assert_eq!(rotary_frequencies(5e5, 12), llama);
+        let gemma = [
+            1.0, 0.6309573, 0.39810717, 0.25118864, 0.15848932, 0.1, 0.063095726, 0.03981072,
+            0.025118863, 0.015848935, 0.01, 0.006309573, 0.0039810706, 0.0025118869,
+            0.0015848933, 0.001, 0.0006309573, 0.00039810708, 0.0002511887, 0.00015848933,
+        ];
+        assert_eq!(rotary_frequencies(1e4, 20), gemma);
+    }
 }
