@@ -8,9 +8,11 @@
 use std::path::{Path, PathBuf};
 
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, context};
 use serde::Serialize as _;
 use serde_json::Value;
+use serde_json::ser::PrettyFormatter;
 
 use super::fields::Fields;
 use crate::error::{Error, Result};
@@ -30,23 +32,35 @@ pub struct ChatTemplate {
     /// The file that holds the template.
     path: PathBuf,
     environment: Environment<'static>,
-    bos_token: Option<String>,
-    eos_token: Option<String>,
+    /// What every conversation is rendered with: the special tokens, `tools` and the like.
+    values: minijinja::Value,
 }
 
 /// Far above what any template needs for a conversation that fits in a context.
 const MAX_STEPS: u64 = 10_000_000;
 const NAME: &str = "chat template";
 
+/// The special tokens that a template may name.
+const TOKENS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
 impl ChatTemplate {
     /// Reads the template in `dir`.
     pub fn open(dir: &Path) -> Result<Self> {
         let config_path = dir.join("tokenizer_config.json");
         let config = if config_path.exists() { Some(Fields::open(&config_path)?) } else { None };
-        let (bos_token, eos_token) = match &config {
-            Some(config) => (token(config, "bos_token")?, token(config, "eos_token")?),
-            None => (None, None),
-        };
+        let mut values = vec![
+            ("add_generation_prompt", true.into()),
+            ("tools", minijinja::Value::from(())),
+            ("documents", minijinja::Value::from(())),
+        ];
+        for name in TOKENS {
+            // Absent tokens are undefined, not none: templates ask whether they are defined.
+            if let Some(text) = config.as_ref().map(|file| token(file, name)).transpose()?.flatten()
+            {
+                values.push((name, text.into()));
+            }
+        }
         let own_path = dir.join("chat_template.jinja");
         let (path, source) = if own_path.exists() {
             let source = read_text(&own_path)?;
@@ -61,7 +75,7 @@ impl ChatTemplate {
         let environment = environment(source).map_err(|found| {
             Error::input(&path, format!("the chat template is broken: {found}"))
         })?;
-        Ok(Self { path, environment, bos_token, eos_token })
+        Ok(Self { path, environment, values: minijinja::Value::from_pairs(values) })
     }
 
     /// The text of a conversation up to and including the opening of the model's next turn. It
@@ -71,13 +85,7 @@ impl ChatTemplate {
             .iter()
             .map(|turn| context! { role => &turn.role, content => &turn.content })
             .collect::<minijinja::Value>();
-        // Absent tokens are undefined, not none: templates ask whether they are defined.
-        let values = context! {
-            messages => turns,
-            add_generation_prompt => true,
-            bos_token => defined(&self.bos_token),
-            eos_token => defined(&self.eos_token),
-        };
+        let values = context! { messages => turns, ..self.values.clone() };
         self.environment
             .get_template(NAME)
             .and_then(|template| template.render(values))
@@ -90,10 +98,6 @@ impl ChatTemplate {
     }
 }
 
-fn defined(token: &Option<String>) -> minijinja::Value {
-    token.as_ref().map_or(minijinja::Value::UNDEFINED, minijinja::Value::from)
-}
-
 fn environment(source: String) -> std::result::Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
@@ -104,16 +108,54 @@ fn environment(source: String) -> std::result::Result<Environment<'static>, mini
         Err::<String, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
     environment.add_filter("tojson", to_json);
-    environment.add_template_owned(NAME, source)?;
+    environment.add_template_owned(NAME, without_marks(&source))?;
     Ok(environment)
 }
 
-/// `json.dumps(value, ensure_ascii=False)`: Python puts a space after commas and colons.
-fn to_json(value: &minijinja::Value) -> std::result::Result<String, minijinja::Error> {
-    let mut json = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut json, PythonSpacing);
+/// `{% generation %}` marks what the model is trained to say, and renders what stands in it: here
+/// it becomes a block that does nothing else.
+fn without_marks(source: &str) -> String {
+    let mut rest = source;
+    let mut out = String::with_capacity(source.len());
+    while let Some((before, from_tag)) = rest.split_once("{%") {
+        let Some((tag, after)) = from_tag.split_once("%}") else { break };
+        let tag = match tag.trim_matches(|c: char| "-+".contains(c) || c.is_whitespace()) {
+            "generation" => tag.replace("generation", "with"),
+            "endgeneration" => tag.replace("endgeneration", "endwith"),
+            _ => tag.to_owned(),
+        };
+        out.extend([before, "{%", &tag, "%}"]);
+        rest = after;
+    }
+    out + rest
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`: Python puts a space after commas and
+/// colons, and without `indent` all on one line.
+fn to_json(
+    value: &minijinja::Value,
+    options: Kwargs,
+) -> std::result::Result<String, minijinja::Error> {
     let failed = |found: String| minijinja::Error::new(ErrorKind::BadSerialization, found);
-    value.serialize(&mut serializer).map_err(|found| failed(found.to_string()))?;
+    for name in ["ensure_ascii", "sort_keys"] {
+        if options.get::<Option<bool>>(name)? == Some(true) {
+            return Err(failed(format!("tojson with {name} is not supported")));
+        }
+    }
+    let indent: Option<u8> = options.get("indent")?;
+    options.assert_all_used()?;
+    let mut json = Vec::new();
+    let done = match indent {
+        None => {
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, PythonSpacing))
+        }
+        Some(width) => {
+            let spaces = " ".repeat(width.into());
+            let lines = PrettyFormatter::with_indent(spaces.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, lines))
+        }
+    };
+    done.map_err(|found| failed(found.to_string()))?;
     String::from_utf8(json).map_err(|found| failed(found.to_string()))
 }
 
