@@ -1,7 +1,7 @@
 //! Model Swarms: adapts language-model experts by swarm search.
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
-//! `error` | `files`, `rng` | `tensors`, `backend` | `adapter`, `example` | `model` |
+//! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example` | `model` |
 //! `task`, `swarm` | `run` | `commands` | the binary.
 
 pub mod adapter;
@@ -14,6 +14,7 @@ pub mod files;
 pub mod model;
 pub mod rng;
 pub mod run;
+pub mod suite;
 pub mod swarm;
 pub mod task;
 pub mod tensors;
