@@ -1,11 +1,11 @@
-//! `model-swarms inspect`: what a base model, an adapter, a pool or a run is made of.
+//! `model-swarms inspect`: what a base model, an adapter, a pool, a run or a suite is made of.
 
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Format, print_as};
+use super::{Format, inspect_suite, print_as};
 use crate::adapter::{Expert, Pool};
 use crate::cli::InspectArgs;
 use crate::error::{Error, Result};
@@ -28,7 +28,11 @@ pub fn run(args: InspectArgs, format: Format) -> Result<()> {
     if path.is_dir() {
         return pool(path, format);
     }
-    Err(Error::input(path, "is not a folder; wanted a base model, an adapter, a pool or a run"))
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        return inspect_suite::run(path, format);
+    }
+    let wanted = "wanted a base model, an adapter, a pool or a run, or a suite's .toml file";
+    Err(Error::input(path, format!("is not a folder; {wanted}")))
 }
 
 #[derive(Serialize)]

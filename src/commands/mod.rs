@@ -4,6 +4,7 @@ pub mod eval;
 pub mod example;
 pub mod generate;
 pub mod inspect;
+mod inspect_suite;
 pub mod rebuild;
 pub mod search;
 
