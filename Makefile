@@ -11,7 +11,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO ?= cargo
 HOST := $(shell PATH="$(PATH)" rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 STATIC := target/$(HOST)/release/model-swarms
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 600
 TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
 .PHONY: help setup build static test lint format bench fuzz example clean
@@ -52,10 +52,12 @@ format: setup ## format the sources
 bench: setup ## the benchmarks, at their full sizes
 	$(CARGO) bench --locked
 
-fuzz: setup ## every fuzz target for FUZZ_SECONDS (60) seconds
+fuzz: setup ## every fuzz target for FUZZ_SECONDS (600) seconds
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	python3 fuzz/seeds.py
 	for target in $(TARGETS); do \
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) \
+			-dict="fuzz/corpus/$$target.dict" -rss_limit_mb=4096 -max_len=8192; \
 	done
 
 example: build ## the README's example, in target/example
