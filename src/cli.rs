@@ -28,7 +28,7 @@ pub enum Command {
     Eval(EvalArgs),
     /// Continue prompts greedily.
     Generate(GenerateArgs),
-    /// Print what a base model, an adapter, a pool of adapters or a run is made of.
+    /// Print what a base model, an adapter, a pool, a run or a suite is made of.
     Inspect(InspectArgs),
     /// Make any particle of any iteration of a run again.
     Rebuild(RebuildArgs),
@@ -182,7 +182,7 @@ pub struct GenerateArgs {
 /// `model-swarms inspect`
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A base model, an adapter, a folder of adapters or a run directory.
+    /// A base model, an adapter, a folder of adapters, a run directory or a suite (.toml).
     pub path: PathBuf,
 }
 

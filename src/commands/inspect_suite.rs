@@ -87,8 +87,8 @@ fn text(report: &SuiteReport) -> String {
     for of in &report.scales {
         let sizes = suite.sizes(of.scale);
         text.push_str(&format!(
-            "\nscale {}: N {}, K {}, patience {}, restart {}, {} runs, budget {}, cap {}, {} dev \
-             and {} test examples, seeds {}\n",
+            "\nscale {}: N {}, K {}, patience {}, restart {}, {} runs, budget {}, cap {}\n  {} dev \
+             and {} test examples of each task, seeds {}\n",
             of.scale.name(),
             sizes.particles,
             sizes.iterations,
