@@ -277,6 +277,17 @@ fn a_command_prints_one_number() {
 }
 
 #[test]
+fn a_command_may_stand_in_the_current_folder() {
+    // Broken: `--task mine.toml` is refused, where `--task ./mine.toml` is taken.
+    let toml = "name = 'mine'\nkind = 'command'\nprogram = ['./score']";
+    let task = Task::open_with(Path::new("mine.toml"), Mode::Paper, |_| Ok(toml.to_string()));
+    let work = task.unwrap().parts[0].work(Split::Dev).unwrap();
+    let Work::Command { program, directory } = work else { panic!("{work:?}") };
+    assert_eq!(directory, std::env::current_dir().unwrap());
+    assert_eq!(Path::new(&program[0]), directory.join("score"));
+}
+
+#[test]
 fn conversations_and_limits_are_passed_on() {
     // Broken: `chat` or `limit` in a task file does nothing.
     let toml = "name = 'q'\nkind = 'multiple-choice'\ndata = 'data.json'\nchat = true\n\

@@ -77,8 +77,9 @@ impl Part {
         let (kind, source, quirks) = match file.ask {
             FileAsk::Multi(_) => return Err(Error::input(path, "a multi task inside another one")),
             FileAsk::Command(mut program) => {
-                let directory = std::path::absolute(beside(path, Path::new("")))
-                    .map_err(Error::io(path, "find the folder of"))?;
+                let absolute =
+                    std::path::absolute(path).map_err(Error::io(path, "find the folder of"))?;
+                let directory = beside(&absolute, Path::new(""));
                 if Path::new(&program[0]).components().count() > 1 {
                     program[0] = directory.join(&program[0]).to_string_lossy().into_owned();
                 }
