@@ -1,6 +1,8 @@
 //! How far an adapter moves a layer: the Frobenius norm of B A, without forming B A.
 //!
-//!     ||B A||^2 = trace(A^T B^T B A) = sum over i, j of (B^T B)_ij (A A^T)_ij
+//! ```text
+//! ||B A||^2 = trace(A^T B^T B A) = sum over i, j of (B^T B)_ij (A A^T)_ij
+//! ```
 //!
 //! Two Gram matrices of (rank, rank), in f64, instead of a product of (d_out, d_in).
 
