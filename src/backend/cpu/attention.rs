@@ -113,8 +113,8 @@ pub fn attend(
                     .copy_from_slice(&q[i * q_stride + head * head_dim..][..head_dim]);
             }
             for j in seen.clone().step_by(PANEL) {
-                // SAFETY: `queries` and `scores` have max_rows rows, and columns j..j + 32 lie within
-                // the capacity, a multiple of 32.
+                // SAFETY: `queries` and `scores` have max_rows rows, and columns j..j + 32 lie
+                // within the capacity, a multiple of 32.
                 unsafe {
                     let a = scratch.queries.as_ptr();
                     let b = keys.as_ptr().add(j * head_dim);

@@ -23,9 +23,9 @@ struct Line([f32; 16]);
 
 /// A zero-initialised vector of f32 that starts on a 64-byte boundary.
 ///
-/// A large one is mapped from the operating system, which zeroes its pages when they are first used,
-/// and asked for in huge pages: a forward pass walks through more memory than the processor has
-/// translations for in pages of 4 KiB.
+/// A large one is mapped from the operating system, which zeroes its pages when they are first
+/// used, and asked for in huge pages: a forward pass walks through more memory than the processor
+/// has translations for in pages of 4 KiB.
 pub struct Buffer {
     storage: Storage,
     len: usize,
@@ -54,7 +54,7 @@ impl Buffer {
         Self { storage: Storage::Lines(vec![Line([0.0; 16]); len.div_ceil(16)]), len }
     }
 
-    /// Makes the buffer at least `len` long. Where it was too short, its values are zero afterwards.
+    /// Makes the buffer at least `len` long. Where it was too short, its values are zero after.
     pub fn grow(&mut self, len: usize) {
         if len > self.len {
             *self = Self::zeros(len);

@@ -267,8 +267,8 @@ unsafe fn product(
             for (panel_idx, panel) in panels.clone().enumerate() {
                 let b = w.block(panel, first_k, n_steps, &mut scratch.widened);
                 for (first, rows) in tiles.iter() {
-                    // SAFETY: A and C were checked to hold these rows, b has n_steps rows of 32, and c
-                    // has room for every row and panel by the caller's promise.
+                    // SAFETY: A and C were checked to hold these rows, b has n_steps rows of 32,
+                    // and c has room for every row and panel by the caller's promise.
                     unsafe {
                         let c = c.add((first_row + first) * c_stride + panel_idx * PANEL);
                         let a =
