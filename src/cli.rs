@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::swarm::settings::Mode;
+use crate::mode::Mode;
 use crate::task::Split;
 
 /// Adapts language-model experts by swarm search.

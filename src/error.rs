@@ -50,6 +50,14 @@ impl Error {
         move |source| Self::Io { path, doing, source }
     }
 
+    /// "line 3, column 1: ", for the place of byte `offset` in `text`.
+    pub fn place(text: &str, offset: usize) -> String {
+        let before = text.get(..offset).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        format!("line {line}, column {column}: ")
+    }
+
     /// The process exit code: 1 for a check that did not hold, 2 for bad input or usage.
     pub fn exit_code(&self) -> u8 {
         match self {

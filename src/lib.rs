@@ -11,6 +11,7 @@ pub mod commands;
 pub mod error;
 pub mod example;
 pub mod files;
+pub mod mode;
 pub mod model;
 pub mod rng;
 pub mod run;

@@ -10,7 +10,7 @@ use crate::model::locate::locate;
 use crate::model::lora::Places;
 use crate::run::candidates::Candidates;
 use crate::run::evaluate::{Base, Evaluator};
-use crate::run::search::{task_mode, write_predictions};
+use crate::run::search::write_predictions;
 use crate::task::{PartScore, Split, Task};
 
 #[derive(Serialize)]
@@ -27,7 +27,7 @@ struct Report {
 pub fn run(args: EvalArgs, format: Format) -> Result<()> {
     let options = options(&args.run)?;
     let split = Split::from(args.split);
-    let task = Task::open(&args.task, task_mode(args.mode.into()))?;
+    let task = Task::open(&args.task, args.mode.into())?;
     let expert = args.adapter.as_deref().map(Expert::open).transpose()?;
     let base = Base::open(&locate(&args.base)?, options)?;
     let evaluator = Evaluator::new(base, task, options.batch);

@@ -3,11 +3,12 @@
 use super::{Format, options, print_as};
 use crate::cli::SearchArgs;
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 use crate::run::progress::peak_memory;
 use crate::run::search::{Request, search};
 use crate::run::table::Results;
+use crate::swarm::Start;
 use crate::swarm::settings::Settings;
-use crate::swarm::{Mode, Start};
 
 /// Runs the command.
 pub fn run(args: SearchArgs, format: Format) -> Result<()> {

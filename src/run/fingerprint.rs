@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::adapter::Pool;
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomic};
+use crate::mode::Mode;
 use crate::swarm::Header;
-use crate::swarm::settings::{Mode, Settings};
+use crate::swarm::settings::Settings;
 
 /// `run.toml`: enough to repeat the run, and to know whether it is the same.
 #[derive(Debug, Clone, Serialize)]

@@ -15,13 +15,14 @@ use crate::adapter::{Adapter, Pool, materialise, save};
 use crate::backend::cpu::Isa;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
+use crate::mode::Mode;
 use crate::model::locate::locate;
 use crate::model::lora::Places;
-use crate::swarm::settings::{Mode, Settings, State};
+use crate::swarm::settings::{Settings, State};
 use crate::swarm::{
     Coefficients, Header, IterationRecord, Journal, Outcome, Search, Space, Start, Weights,
 };
-use crate::task::{self, Kind, Score, Split, Task};
+use crate::task::{Kind, Score, Split, Task};
 
 /// Adapted weights under evaluation may take this much memory together.
 const ADAPTED_BYTES: usize = 1 << 30;
@@ -61,7 +62,7 @@ impl Inputs {
     pub fn open(request: &Request) -> Result<Self> {
         let pool = Pool::open(&request.experts)?;
         request.settings.check(pool.experts.len())?;
-        let task = Task::open(&request.task, task_mode(request.mode))?;
+        let task = Task::open(&request.task, request.mode)?;
         let base = Base::open(&locate(&request.base)?, request.options)?;
         let places = Places::find(pool.layout(), &base.model.config, &request.experts)?;
         let evaluator = Evaluator::new(base, task, request.options.batch);
@@ -86,14 +87,6 @@ impl Inputs {
 
     fn at(&self, rows: &[&[f64]]) -> Vec<Adapter> {
         materialise(self.isa, &self.pool, rows)
-    }
-}
-
-/// The task's mode of the same name.
-pub fn task_mode(mode: Mode) -> task::Mode {
-    match mode {
-        Mode::Paper => task::Mode::Paper,
-        Mode::Code => task::Mode::Code,
     }
 }
 
@@ -230,10 +223,7 @@ fn finish(
         evaluations: outcome.n_evaluations,
         stop: outcome.stop,
         seed: request.seed,
-        mode: match request.mode {
-            Mode::Paper => "paper".into(),
-            Mode::Code => "code".into(),
-        },
+        mode: request.mode.name().into(),
     };
     let out = &request.out;
     for (split, score) in splits.iter().zip(&found) {

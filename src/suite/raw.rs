@@ -14,6 +14,7 @@ use super::check::{
 };
 use super::row::RawRow;
 use super::{Column, Grid, Item, SearchDefaults, Sizes, Suite};
+use crate::error::Error;
 
 /// Settings that the scale gives; a suite that set them elsewhere would say two things.
 const SIZE_SETTINGS: [&str; 4] = ["particles", "max_iterations", "patience", "restart_after"];
@@ -21,18 +22,10 @@ const SIZE_SETTINGS: [&str; 4] = ["particles", "max_iterations", "patience", "re
 /// Parses and checks a suite.
 pub fn parse(text: &str) -> std::result::Result<Suite, String> {
     let raw: Raw = toml::from_str(text).map_err(|error| {
-        let place = error.span().map(|span| place(text, span.start)).unwrap_or_default();
+        let place = error.span().map(|span| Error::place(text, span.start)).unwrap_or_default();
         format!("{place}not a suite: {}", error.message().replace('\n', ", "))
     })?;
-    raw.check().map_err(|fault| format!("{}{}", place(text, fault.at), fault.what))
-}
-
-/// "line 3, column 1: " for a byte offset.
-fn place(text: &str, offset: usize) -> String {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    format!("line {line}, column {column}: ")
+    raw.check().map_err(|fault| format!("{}{}", Error::place(text, fault.at), fault.what))
 }
 
 #[derive(Deserialize)]

@@ -16,11 +16,12 @@ mod start;
 mod walk;
 mod weights;
 
+pub use crate::mode::Mode;
 pub use chance::{Chance, Recorded};
 pub use journal::{Journal, Start};
 pub use record::{Found, IterationRecord, Origin, Outcome, StopReason};
 pub use recording::{Header, Recording};
 pub use search::Search;
-pub use settings::{Mode, Settings};
+pub use settings::Settings;
 pub use space::{Coefficients, Space};
 pub use weights::Weights;

@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::record::IterationRecord;
 use super::search::Search;
-use super::settings::{Mode, Settings};
+use super::settings::Settings;
 use super::space::Space;
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 
 const FORMAT: u32 = 1;
 

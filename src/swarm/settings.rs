@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 
 /// More particles than this are taken for a slip of the keyboard.
 const MAX_PARTICLES: usize = 1 << 16;
@@ -117,16 +118,6 @@ pub enum State {
     Coefficients,
     /// The weights themselves, in mapped files.
     Weights,
-}
-
-/// Whose defaults the settings start from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// The paper's text.
-    Paper,
-    /// The authors' program.
-    Code,
 }
 
 /// All choices of a search. `--set KEY=VALUE` names these fields.

@@ -71,19 +71,11 @@ impl TaskFile {
     /// Parses and checks a task file's text; `path` names it in errors.
     pub fn from_text(path: &Path, text: &str) -> Result<Self> {
         let raw: Raw = toml::from_str(text).map_err(|error| {
-            let place = error.span().map(|span| place(text, span.start)).unwrap_or_default();
+            let place = error.span().map(|span| Error::place(text, span.start)).unwrap_or_default();
             Error::input(path, format!("{place}{}", error.message().replace('\n', ", ")))
         })?;
         raw.check().map_err(|what| Error::input(path, what))
     }
-}
-
-/// "line 3, column 1: " for a byte offset.
-fn place(text: &str, offset: usize) -> String {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    format!("line {line}, column {column}: ")
 }
 
 #[derive(Deserialize)]

@@ -20,11 +20,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::mode::Mode;
 pub use authors::pad_as_authors;
 pub use data::Dataset;
 pub use part::{Part, PromptForm, Work};
 pub use prompt::ScoredText;
-pub use quirks::{AbstainCue, ChoiceParser, ExactMatch, Mode, MultiZero, PerSplit, Quirks, Split};
+pub use quirks::{AbstainCue, ChoiceParser, ExactMatch, MultiZero, PerSplit, Quirks, Split};
 pub use score::{Answers, LogLikelihood, PartScore, Prediction, Score, WORST_LOG_LIKELIHOOD};
 
 use crate::error::{Error, Result};

@@ -11,10 +11,11 @@ use super::data::{Body, Dataset, Item};
 use super::exact;
 use super::file::{FileAsk, Limit, TaskFile};
 use super::prompt::{self, ScoredText};
-use super::quirks::{ExactMatch, Mode, PerSplit, Quirks, Split};
+use super::quirks::{ExactMatch, PerSplit, Quirks, Split};
 use super::score::{self, Answers, Score};
 use super::{Kind, Read, beside};
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 
 /// One task of its own.
 #[derive(Clone, Debug)]

@@ -6,16 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Kind;
-
-/// Which of the two descriptions of the method is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// The paper's text, with a sound parser where it is silent.
-    Paper,
-    /// The authors' published program.
-    Code,
-}
+use crate::mode::Mode;
 
 /// The half of a task's examples: the search sees the first, the tables report the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
