@@ -248,7 +248,8 @@ impl Tensor<'_> {
     }
 }
 
-/// The half-precision number with these bits: in selects rather than branches, so that it vectorises.
+/// The half-precision number with these bits: in selects rather than branches, so that it
+/// vectorises.
 ///
 /// Shifted into place, the exponent still lacks the difference of the two biases, 127 - 15. Twice
 /// that for infinity and NaN, whose exponent is all ones in both. A subnormal is one bit above the

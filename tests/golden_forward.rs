@@ -3,9 +3,8 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use model_swarms::adapter::{Adapter, Expert};
+use model_swarms::adapter::Expert;
 use model_swarms::backend::cpu::Isa;
 use model_swarms::model::config::eos_ids;
 use model_swarms::model::decode::{Generated, Job, Report, generate};
@@ -81,8 +80,7 @@ fn compare(prompt_idx: usize, ours: &Generated, logits: &[f32], output: &Value) 
 fn adapt(model: &Model, dir: &Path) -> Adapted {
     let expert = Expert::open(dir).unwrap();
     let places = Places::find(expert.layout(), &model.config, dir).unwrap();
-    let adapter = Adapter { layout: Arc::clone(expert.layout()), data: expert.to_flat() };
-    model.adapt(&places, &adapter)
+    model.adapt(&places, &expert.to_adapter())
 }
 
 fn ids(value: &Value) -> Vec<u32> {

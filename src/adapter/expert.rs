@@ -114,7 +114,9 @@ impl Expert {
 
     /// The expert as an adapter in memory.
     pub fn to_adapter(&self) -> Adapter {
-        Adapter::new(self.layout.clone(), self.to_flat())
+        let mut adapter = Adapter::zeros(self.layout.clone());
+        self.read(0, &mut adapter.data);
+        adapter
     }
 
     /// The Frobenius norm of scale * B A of each module, by name: how far the expert moves it.

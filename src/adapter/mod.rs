@@ -21,6 +21,6 @@ mod targets;
 pub use config::{Config, Scaling};
 pub use expert::Expert;
 pub use layout::{Layout, ModuleLayout};
-pub use materialise::materialise;
+pub use materialise::{materialise, materialise_into};
 pub use pool::Pool;
 pub use save::{Adapter, save};

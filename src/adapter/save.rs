@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::expert::{CONFIG_FILE, WEIGHTS_FILE};
 use super::layout::{Layout, ModuleLayout};
+use crate::backend::cpu::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::files::{write_atomic, write_dir_atomic};
 use crate::tensors::{self, Dtype};
@@ -17,14 +18,20 @@ use crate::tensors::{self, Dtype};
 pub struct Adapter {
     /// Where each A and B lies in `data`.
     pub layout: Arc<Layout>,
-    /// (layout.len)
-    pub data: Vec<f32>,
+    /// (layout.len), from a cache line on: so it can be written past the caches.
+    pub data: Buffer,
 }
 
 impl Adapter {
     /// The adapter with this flat vector, which must have the layout's length.
-    pub fn new(layout: Arc<Layout>, data: Vec<f32>) -> Self {
+    pub fn new(layout: Arc<Layout>, data: Buffer) -> Self {
         assert_eq!(layout.len, data.len(), "an adapter's data must have its layout's length");
+        Self { layout, data }
+    }
+
+    /// The adapter that changes nothing.
+    pub fn zeros(layout: Arc<Layout>) -> Self {
+        let data = Buffer::zeros(layout.len);
         Self { layout, data }
     }
 

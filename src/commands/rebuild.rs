@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Format, print_as};
 use crate::adapter::{Adapter, Pool, materialise, save};
 use crate::backend::cpu::Isa;
+use crate::backend::cpu::buffer::Buffer;
 use crate::cli::RebuildArgs;
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -93,7 +94,7 @@ fn replay(
         let space = Weights::create(&scratch, n_experts, n_particles, layout.len, load)?;
         let mut search = Search::new(&header.settings, header.seed, space)?;
         recording.replay_to(&mut search, iteration)?;
-        Ok(Adapter::new(layout.clone(), search.space().location(particle).to_vec()))
+        Ok(Adapter::new(layout.clone(), Buffer::from(search.space().location(particle))))
     })();
     let _ = std::fs::remove_dir_all(&scratch);
     replayed

@@ -11,8 +11,9 @@ use super::evaluate::{Base, Evaluator, Options};
 use super::fingerprint::{RunFile, hashes, prepare_directory};
 use super::progress::{Progress, Source};
 use super::table::{Results, Row};
-use crate::adapter::{Adapter, Pool, materialise, save};
+use crate::adapter::{Adapter, Pool, materialise, materialise_into, save};
 use crate::backend::cpu::Isa;
+use crate::backend::cpu::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::mode::Mode;
@@ -84,10 +85,6 @@ impl Inputs {
         let each = self.evaluator.base.model.adapted_bytes() + 2 * adapter_bytes;
         (ADAPTED_BYTES / each.max(1)).max(1)
     }
-
-    fn at(&self, rows: &[&[f64]]) -> Vec<Adapter> {
-        materialise(self.isa, &self.pool, rows)
-    }
 }
 
 /// Runs or resumes the search and writes its results.
@@ -119,12 +116,13 @@ pub fn search(request: &Request) -> Result<Results> {
     match request.settings.state {
         State::Coefficients => {
             let space = Coefficients::new(n_experts, n_particles);
-            let at = |space: &Coefficients, particles: &[usize]| {
+            let at = |space: &Coefficients, particles: &[usize], adapters: &mut Vec<Adapter>| {
                 let rows: Vec<&[f64]> = particles.iter().map(|i| space.location(*i)).collect();
-                inputs.at(&rows)
+                materialise_into(inputs.isa, &inputs.pool, &rows, adapters);
             };
-            let best =
-                |space: &Coefficients, i: usize| inputs.at(&[space.personal_best(i)]).remove(0);
+            let best = |space: &Coefficients, i: usize| {
+                materialise(inputs.isa, &inputs.pool, &[space.personal_best(i)]).remove(0)
+            };
             run(request, &inputs, journal, space, at, best)
         }
         State::Weights => {
@@ -134,9 +132,10 @@ pub fn search(request: &Request) -> Result<Results> {
                 inputs.pool.experts[expert_idx].read(0, out);
                 Ok(())
             };
-            let adapter = |values: &[f32]| Adapter::new(layout.clone(), values.to_vec());
-            let at = |space: &Weights, particles: &[usize]| {
-                particles.iter().map(|i| adapter(space.location(*i))).collect()
+            let adapter = |values: &[f32]| Adapter::new(layout.clone(), Buffer::from(values));
+            let at = |space: &Weights, particles: &[usize], adapters: &mut Vec<Adapter>| {
+                adapters.clear();
+                adapters.extend(particles.iter().map(|i| adapter(space.location(*i))));
             };
             let best = |space: &Weights, i: usize| adapter(space.personal_best(i));
             let searched = Weights::create(&scratch, n_experts, n_particles, layout.len, load)
@@ -149,27 +148,29 @@ pub fn search(request: &Request) -> Result<Results> {
     }
 }
 
-/// The search in one of the two spaces: `at` makes adapters of particles, `best` one of a
-/// personal best.
+/// The search in one of the two spaces: `at` makes adapters of particles, in the memory of
+/// the last ones, and `best` one of a personal best.
 fn run<S: Space>(
     request: &Request,
     inputs: &Inputs,
     mut journal: Journal,
     space: S,
-    at: impl Fn(&S, &[usize]) -> Vec<Adapter>,
+    at: impl Fn(&S, &[usize], &mut Vec<Adapter>),
     best: impl Fn(&S, usize) -> Adapter,
 ) -> Result<Results> {
     let mut search = Search::new(&request.settings, request.seed, space)?;
     let mut progress = Progress::new(request.settings.max_iterations);
     let mut first: Option<IterationRecord> = None;
+    let mut adapters = Vec::new();
     loop {
         let mut source = Source::Replayed;
         let record = journal.advance(&mut search, |space, particles| {
             source = Source::Measured;
             let mut utilities = Vec::with_capacity(particles.len());
             for group in particles.chunks(inputs.group()) {
-                let adapters = at(space, group);
-                let scores = inputs.evaluator.scores(&inputs.candidates(&adapters), Split::Dev)?;
+                at(space, group, &mut adapters);
+                let candidates = inputs.candidates(&adapters[..group.len()]);
+                let scores = inputs.evaluator.scores(&candidates, Split::Dev)?;
                 utilities.extend(scores.into_iter().map(|score| score.utility));
             }
             Ok(utilities)

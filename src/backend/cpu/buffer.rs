@@ -17,7 +17,7 @@ fn stride(n_cols: usize) -> usize {
     padded(n_cols) + 16
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
@@ -26,11 +26,13 @@ struct Line([f32; 16]);
 /// A large one is mapped from the operating system, which zeroes its pages when they are first
 /// used, and asked for in huge pages: a forward pass walks through more memory than the processor
 /// has translations for in pages of 4 KiB.
+#[derive(Debug)]
 pub struct Buffer {
     storage: Storage,
     len: usize,
 }
 
+#[derive(Debug)]
 enum Storage {
     Lines(Vec<Line>),
     Pages(MmapMut),
@@ -73,6 +75,15 @@ impl Clone for Buffer {
         let mut copy = Self::zeros(self.len);
         copy.copy_from_slice(self);
         copy
+    }
+}
+
+/// A copy of the values.
+impl From<&[f32]> for Buffer {
+    fn from(values: &[f32]) -> Self {
+        let mut buffer = Self::zeros(values.len());
+        buffer.copy_from_slice(values);
+        buffer
     }
 }
 
