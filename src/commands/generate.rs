@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -53,7 +54,8 @@ pub fn run(args: GenerateArgs, format: Format) -> Result<()> {
     let form = if args.chat { PromptForm::Chat } else { PromptForm::Raw };
     let (ids, tokens) = read_prompts(&args.prompts, &base, form, args.max_new_tokens)?;
     let started = Instant::now();
-    let adapted = args.adapter.iter().map(|dir| adapt(&base, dir)).collect::<Result<Vec<_>>>()?;
+    let adapted =
+        args.adapter.par_iter().map(|dir| adapt(&base, dir)).collect::<Result<Vec<_>>>()?;
     let adapted = if adapted.is_empty() { vec![Adapted::Base] } else { adapted };
     let mut jobs = Vec::with_capacity(adapted.len() * tokens.len());
     for adapter_idx in 0..adapted.len() {

@@ -154,17 +154,15 @@ fn generate_batch(
     // Prefill: prompts in groups of about PREFILL_ROWS tokens; a long one in several pieces.
     for group in prefill_groups(jobs) {
         state.forward(model, adapted, &group);
-        let logits = state.logits(model);
-        let done = group.iter().filter(|segment| segment.want == Want::Last);
-        for (row_idx, segment) in done.enumerate() {
-            let row = &logits.row(row_idx)[..vocab_size];
-            let result = &mut results[segment.slot];
-            if jobs[segment.slot].max_new_tokens > 0 {
-                result.tokens.push(argmax(model.isa, row) as u32);
-            }
-            if report == Report::Logits {
-                result.logits = Some(row.to_vec());
-            }
+    }
+    let logits = state.logits(model, adapted);
+    for (slot, result) in results.iter_mut().enumerate() {
+        let row = &logits.row(slot)[..vocab_size];
+        if jobs[slot].max_new_tokens > 0 {
+            result.tokens.push(argmax(model.isa, row) as u32);
+        }
+        if report == Report::Logits {
+            result.logits = Some(row.to_vec());
         }
     }
 
@@ -193,7 +191,7 @@ fn generate_batch(
             })
             .collect();
         state.forward(model, adapted, &segments);
-        let logits = state.logits(model);
+        let logits = state.logits(model, adapted);
         for (row_idx, slot) in going.into_iter().enumerate() {
             let row = &logits.row(row_idx)[..vocab_size];
             results[slot].tokens.push(argmax(model.isa, row) as u32);
@@ -239,7 +237,7 @@ fn log_likelihood(
         let piece = &tokens[first..(first + LOGIT_ROWS).min(n_predicting)];
         let segment = Segment { slot: 0, first, tokens: piece, want: Want::All };
         state.forward(model, adapted, &[segment]);
-        let logits = state.logits(model);
+        let logits = state.logits(model, adapted);
         for i in (0..piece.len()).filter(|i| scored[first + i + 1]) {
             let row = &logits.row(i)[..model.config.vocab_size];
             total += ln_probability(row, row_max(model.isa, row), tokens[first + i + 1]);

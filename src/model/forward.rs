@@ -7,10 +7,12 @@
 //! In the last layer only rows whose result is wanted go on past the keys and values: for a prompt
 //! that is its last token, which saves most of that layer.
 
+use std::ops::Range;
+
 use super::Model;
 use super::config::Activation;
 use super::lora::{Adapted, Lora};
-use super::weights::Linears;
+use super::weights::{Layer, Linears};
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::attention::{self, Cache, Heads, append, attend};
 use crate::backend::cpu::buffer::{Buffer, Matrix, PANEL, padded};
@@ -46,19 +48,21 @@ pub enum Want {
 #[derive(Default)]
 pub struct State {
     workers: Option<Workers>,
-    capacity: usize,  // positions per sequence, a multiple of 32
-    keys: Buffer,     // (n_slots, n_layers, n_kv_heads, capacity / 32, head_dim, 32)
-    values: Buffer,   // (n_slots, n_layers, n_kv_heads, capacity, padded head_dim)
-    cos: Vec<f32>,    // (capacity, head_dim / 2)
-    sin: Vec<f32>,    // (capacity, head_dim / 2)
-    x: Matrix,        // (n_rows, dim): the residual stream
-    normed: Matrix,   // (n_rows, dim)
-    qkv: Matrix,      // (n_rows, q | k | v)
-    attended: Matrix, // (n_rows, n_heads * head_dim)
-    out: Matrix,      // (n_rows, dim): what a block adds to the residual stream
-    gate_up: Matrix,  // (n_rows, gate | up)
-    shrunk: Matrix,   // (n_rows, ranks): A x
-    logits: Matrix,   // (n_wanted, vocab_size)
+    capacity: usize,          // positions per sequence, a multiple of 32
+    keys: Buffer,             // (n_slots, n_layers, n_kv_heads, capacity / 32, head_dim, 32)
+    values: Buffer,           // (n_slots, n_layers, n_kv_heads, capacity, padded head_dim)
+    cos: Vec<f32>,            // (capacity, head_dim / 2)
+    sin: Vec<f32>,            // (capacity, head_dim / 2)
+    x: Matrix,                // (n_rows, dim): the residual stream
+    normed: Matrix,           // (n_rows, dim)
+    qkv: Matrix,              // (n_rows, q | k | v)
+    attended: Matrix,         // (n_rows, n_heads * head_dim)
+    out: Matrix,              // (n_rows, dim): what a block adds to the residual stream
+    gate_up: Matrix,          // (n_rows, gate | up)
+    shrunk: Matrix,           // (n_rows, ranks): A x
+    logits: Matrix,           // (n_wanted, vocab_size)
+    waiting_x: Matrix,        // (n_wanted, dim): rows that wait for `logits`
+    waiting_attended: Matrix, // (n_wanted, n_heads * head_dim)
     attention: attention::Scratch,
     gemm: gemm::Scratch,
 }
@@ -85,131 +89,138 @@ impl State {
     }
 
     /// Runs the segments; [`State::logits`] then tells what may follow the wanted rows.
+    ///
+    /// The wanted rows wait behind the last layer's attention, so that what is left of that layer
+    /// reads its weights once for the rows of several calls.
     pub fn forward(&mut self, model: &Model, adapted: &Adapted, segments: &[Segment]) {
-        let (config, isa) = (&model.config, model.isa);
-        let heads = model.heads();
-        let (q_dim, half) = (config.n_heads * config.head_dim, config.head_dim / 2);
+        self.embed(model, segments);
+        for layer_idx in 0..model.config.n_layers {
+            let layer = AdaptedLayer::new(model, adapted, layer_idx);
+            self.attend_all(model, &layer, segments);
+            if layer_idx + 1 < model.config.n_layers {
+                self.feed_forward(model, &layer);
+            }
+        }
+        for row_idx in 0..self.x.n_rows() {
+            self.waiting_x.push(self.x.row(row_idx));
+            self.waiting_attended.push(self.attended.row(row_idx));
+        }
+    }
 
-        // Embed.
+    /// Logits of all rows that were wanted since the last call, in the order of the segments:
+    /// (n_wanted, vocab_size padded to 32).
+    pub fn logits(&mut self, model: &Model, adapted: &Adapted) -> &Matrix {
+        std::mem::swap(&mut self.x, &mut self.waiting_x);
+        std::mem::swap(&mut self.attended, &mut self.waiting_attended);
+        self.feed_forward(model, &AdaptedLayer::new(model, adapted, model.config.n_layers - 1));
+        self.norm_rows(model.isa, &model.weights.norm, model.config.norm_eps);
+        let output = &model.weights.output;
+        self.logits.reshape(self.normed.n_rows(), output.n_cols());
+        let mut run = products(model, self.workers, &mut self.shrunk, &mut self.gemm);
+        run.product(&self.normed, output, &Lora::default(), &mut self.logits);
+        self.waiting_x.reshape(0, model.config.dim);
+        self.waiting_attended.reshape(0, model.config.n_heads * model.config.head_dim);
+        &self.logits
+    }
+
+    /// x = embedding of every token, scaled where the model does.
+    fn embed(&mut self, model: &Model, segments: &[Segment]) {
+        let dim = model.config.dim;
         let n_rows: usize = segments.iter().map(|segment| segment.tokens.len()).sum();
-        self.x.reshape(n_rows, config.dim);
+        self.x.reshape(n_rows, dim);
         let embedding = model.weights.embedding.tensor();
         for (row_idx, token) in segments.iter().flat_map(|segment| segment.tokens).enumerate() {
-            let row = &mut self.x.row_mut(row_idx)[..config.dim];
-            embedding.read_f32(*token as usize * config.dim, row);
-            if let Some(factor) = config.embed_scale {
-                scale(isa, row, factor);
+            let row = &mut self.x.row_mut(row_idx)[..dim];
+            embedding.read_f32(*token as usize * dim, row);
+            if let Some(factor) = model.config.embed_scale {
+                scale(model.isa, row, factor);
             }
         }
+    }
 
-        for (layer_idx, layer) in model.weights.layers.iter().enumerate() {
-            let last_layer = layer_idx + 1 == config.n_layers;
-            let linears = match adapted {
-                Adapted::Merged(layers) => &layers[layer_idx],
-                Adapted::Base | Adapted::Unmerged(_) => &layer.linears,
-            };
-            let none = Lora::default();
-            let lora = |product: usize| match adapted {
-                Adapted::Unmerged(layers) => &layers[layer_idx][product],
-                Adapted::Base | Adapted::Merged(_) => &none,
-            };
+    /// Norm, queries, keys and values, attention. In the last layer only wanted rows are attended
+    /// for; they close up in x.
+    fn attend_all(&mut self, model: &Model, layer: &AdaptedLayer, segments: &[Segment]) {
+        let (config, isa, heads) = (&model.config, model.isa, model.heads());
+        self.norm_rows(isa, &layer.base.input_norm, config.norm_eps);
+        let qkv = &layer.linears.qkv;
+        self.qkv.reshape(self.x.n_rows(), qkv.n_cols());
+        let mut run = products(model, self.workers, &mut self.shrunk, &mut self.gemm);
+        run.product(&self.normed, qkv, layer.lora(0), &mut self.qkv);
 
-            // Norm, then queries, keys and values.
-            self.norm_rows(isa, &layer.input_norm, config.norm_eps);
-            self.qkv.reshape(self.x.n_rows(), linears.qkv.n_cols());
-            let workers = self.workers.unwrap_or(Workers::One);
-            let mut run = Products { isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
-            run.product(&self.normed, &linears.qkv, lora(0), &mut self.qkv);
-
-            // Rotate queries and keys; keys and values go into the cache.
-            let stride = self.qkv.stride();
-            let (k_col, v_col) = (linears.qkv.start(1), linears.qkv.start(2));
-            let mut first_row = 0;
-            for segment in segments {
-                for i in 0..segment.tokens.len() {
-                    let at = (segment.first + i) * half;
-                    let (cos, sin) = (&self.cos[at..at + half], &self.sin[at..at + half]);
-                    let row = self.qkv.row_mut(first_row + i);
-                    let (q, k) = (0..config.n_heads, 0..config.n_kv_heads);
-                    let q = q.map(|head| head * config.head_dim);
-                    let k = k.map(|head| k_col + head * config.head_dim);
-                    for at in q.chain(k) {
-                        rotate(isa, &mut row[at..at + config.head_dim], cos, sin);
-                    }
-                }
-                let rows = &self.qkv.data()[first_row * stride..][..segment.tokens.len() * stride];
-                let mut cache = cache_of(
-                    &mut self.keys,
-                    &mut self.values,
-                    self.capacity,
+        let n_wanted: usize = segments.iter().map(|segment| layer.wanted(segment).len()).sum();
+        self.attended.reshape(n_wanted, config.n_heads * config.head_dim);
+        let (stride, out_stride) = (self.qkv.stride(), self.attended.stride());
+        let (k_col, v_col) = (qkv.start(1), qkv.start(2));
+        let (mut first_row, mut n_done) = (0, 0);
+        for segment in segments {
+            let n_rows = segment.tokens.len();
+            self.rotate_rows(model, first_row, segment, k_col);
+            let rows = &self.qkv.data()[first_row * stride..][..n_rows * stride];
+            let mut cache = cache_of(
+                (&mut self.keys, &mut self.values),
+                self.capacity,
+                &heads,
+                segment.slot * config.n_layers + layer.idx,
+            );
+            append(&heads, &mut cache, segment.first, &rows[k_col..], &rows[v_col..], stride);
+            let wanted = layer.wanted(segment);
+            if !wanted.is_empty() {
+                attend(
+                    isa,
                     &heads,
-                    config.n_layers,
-                    segment.slot,
-                    layer_idx,
+                    &cache,
+                    segment.first + wanted.start,
+                    wanted.len(),
+                    &rows[wanted.start * stride..],
+                    stride,
+                    &mut self.attended.data_mut()[n_done * out_stride..],
+                    out_stride,
+                    &mut self.attention,
                 );
-                append(&heads, &mut cache, segment.first, &rows[k_col..], &rows[v_col..], stride);
-                first_row += segment.tokens.len();
             }
-
-            // Attention; in the last layer only for the wanted rows, which close up here.
-            let wanted = |segment: &Segment| wanted_rows(segment, last_layer);
-            let n_wanted: usize = segments.iter().map(|segment| wanted(segment).len()).sum();
-            self.attended.reshape(n_wanted, q_dim);
-            let (mut first_row, mut to) = (0, 0);
-            for segment in segments {
-                let rows = wanted(segment);
-                let cache = cache_of(
-                    &mut self.keys,
-                    &mut self.values,
-                    self.capacity,
-                    &heads,
-                    config.n_layers,
-                    segment.slot,
-                    layer_idx,
-                );
-                let out_stride = self.attended.stride();
-                if !rows.is_empty() {
-                    attend(
-                        isa,
-                        &heads,
-                        &cache,
-                        segment.first + rows.start,
-                        rows.len(),
-                        &self.qkv.data()[(first_row + rows.start) * stride..],
-                        stride,
-                        &mut self.attended.data_mut()[to * out_stride..],
-                        out_stride,
-                        &mut self.attention,
-                    );
-                }
-                for i in rows {
-                    copy_row(&mut self.x, first_row + i, to);
-                    to += 1;
-                }
-                first_row += segment.tokens.len();
+            for i in wanted {
+                copy_row(&mut self.x, first_row + i, n_done);
+                n_done += 1;
             }
-            self.x.reshape(n_wanted, config.dim);
-            if n_wanted == 0 {
-                break;
-            }
-            self.out.reshape(n_wanted, config.dim);
-            let mut run = Products { isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
-            run.product(&self.attended, &linears.o, lora(1), &mut self.out);
-            add(isa, self.x.data_mut(), self.out.data());
-
-            // Norm, then the gated feed-forward network.
-            self.norm_rows(isa, &layer.post_norm, config.norm_eps);
-            self.gate_up.reshape(n_wanted, linears.gate_up.n_cols());
-            let mut run = Products { isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
-            run.product(&self.normed, &linears.gate_up, lora(2), &mut self.gate_up);
-            activate(isa, config.activation, linears, config.ffn_dim, &mut self.gate_up);
-            let mut run = Products { isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
-            run.product(&self.gate_up, &linears.down, lora(3), &mut self.out);
-            add(isa, self.x.data_mut(), self.out.data());
+            first_row += n_rows;
         }
+        self.x.reshape(n_wanted, config.dim);
+    }
 
-        // Final norm.
-        self.norm_rows(isa, &model.weights.norm, config.norm_eps);
+    /// Rotary embedding of a segment's queries and keys.
+    fn rotate_rows(&mut self, model: &Model, first_row: usize, segment: &Segment, k_col: usize) {
+        let (config, half) = (&model.config, model.config.head_dim / 2);
+        for i in 0..segment.tokens.len() {
+            let at = (segment.first + i) * half;
+            let (cos, sin) = (&self.cos[at..at + half], &self.sin[at..at + half]);
+            let row = self.qkv.row_mut(first_row + i);
+            let q = (0..config.n_heads).map(|head| head * config.head_dim);
+            let k = (0..config.n_kv_heads).map(|head| k_col + head * config.head_dim);
+            for at in q.chain(k) {
+                rotate(model.isa, &mut row[at..at + config.head_dim], cos, sin);
+            }
+        }
+    }
+
+    /// What follows attention: its output matrix, then norm and the gated feed-forward network,
+    /// each added to x.
+    fn feed_forward(&mut self, model: &Model, layer: &AdaptedLayer) {
+        let (config, isa, linears) = (&model.config, model.isa, layer.linears);
+        let n_rows = self.x.n_rows();
+        self.out.reshape(n_rows, config.dim);
+        let mut run = products(model, self.workers, &mut self.shrunk, &mut self.gemm);
+        run.product(&self.attended, &linears.o, layer.lora(1), &mut self.out);
+        add(isa, self.x.data_mut(), self.out.data());
+
+        self.norm_rows(isa, &layer.base.post_norm, config.norm_eps);
+        self.gate_up.reshape(n_rows, linears.gate_up.n_cols());
+        let mut run = products(model, self.workers, &mut self.shrunk, &mut self.gemm);
+        run.product(&self.normed, &linears.gate_up, layer.lora(2), &mut self.gate_up);
+        activate(isa, config.activation, linears, config.ffn_dim, &mut self.gate_up);
+        let mut run = products(model, self.workers, &mut self.shrunk, &mut self.gemm);
+        run.product(&self.gate_up, &linears.down, layer.lora(3), &mut self.out);
+        add(isa, self.x.data_mut(), self.out.data());
     }
 
     fn norm_rows(&mut self, isa: Isa, weight: &[f32], eps: f32) {
@@ -218,17 +229,45 @@ impl State {
             rms_norm(isa, self.x.row(row_idx), weight, eps, self.normed.row_mut(row_idx));
         }
     }
+}
 
-    /// Logits of the rows that the last forward pass was asked for, in the order of its segments:
-    /// (n_wanted, vocab_size padded to 32).
-    pub fn logits(&mut self, model: &Model) -> &Matrix {
-        let workers = self.workers.unwrap_or(Workers::One);
-        let mut run =
-            Products { isa: model.isa, workers, shrunk: &mut self.shrunk, gemm: &mut self.gemm };
-        let output = &model.weights.output;
-        self.logits.reshape(self.normed.n_rows(), output.n_cols());
-        run.product(&self.normed, output, &Lora::default(), &mut self.logits);
-        &self.logits
+/// A layer as the adapter makes it.
+struct AdaptedLayer<'a> {
+    idx: usize,
+    is_last: bool,
+    base: &'a Layer,
+    linears: &'a Linears,
+    loras: Option<&'a [Lora; 4]>,
+}
+
+/// Beside a product that has no adapter.
+static NO_LORA: Lora = Lora { down: None, ups: Vec::new() };
+
+impl<'a> AdaptedLayer<'a> {
+    fn new(model: &'a Model, adapted: &'a Adapted, idx: usize) -> Self {
+        let base = &model.weights.layers[idx];
+        let (linears, loras) = match adapted {
+            Adapted::Base => (&base.linears, None),
+            Adapted::Merged(layers) => (&layers[idx], None),
+            Adapted::Unmerged(layers) => (&base.linears, Some(&layers[idx])),
+        };
+        Self { idx, is_last: idx + 1 == model.config.n_layers, base, linears, loras }
+    }
+
+    /// The update beside one of the four products.
+    fn lora(&self, product: usize) -> &'a Lora {
+        self.loras.map_or(&NO_LORA, |loras| &loras[product])
+    }
+
+    /// The rows of a segment that go on past the keys and values.
+    fn wanted(&self, segment: &Segment) -> Range<usize> {
+        let n_rows = segment.tokens.len();
+        match segment.want {
+            _ if !self.is_last => 0..n_rows,
+            Want::Nothing => n_rows..n_rows,
+            Want::Last => n_rows - 1..n_rows,
+            Want::All => 0..n_rows,
+        }
     }
 }
 
@@ -238,6 +277,15 @@ struct Products<'a> {
     workers: Workers,
     shrunk: &'a mut Matrix,
     gemm: &'a mut gemm::Scratch,
+}
+
+fn products<'a>(
+    model: &Model,
+    workers: Option<Workers>,
+    shrunk: &'a mut Matrix,
+    gemm: &'a mut gemm::Scratch,
+) -> Products<'a> {
+    Products { isa: model.isa, workers: workers.unwrap_or(Workers::One), shrunk, gemm }
 }
 
 impl Products<'_> {
@@ -274,16 +322,6 @@ fn activate(isa: Isa, kind: Activation, linears: &Linears, ffn_dim: usize, gate_
     }
 }
 
-fn wanted_rows(segment: &Segment, last_layer: bool) -> std::ops::Range<usize> {
-    let n_rows = segment.tokens.len();
-    match segment.want {
-        _ if !last_layer => 0..n_rows,
-        Want::Nothing => n_rows..n_rows,
-        Want::Last => n_rows - 1..n_rows,
-        Want::All => 0..n_rows,
-    }
-}
-
 fn copy_row(x: &mut Matrix, from: usize, to: usize) {
     if from != to {
         let stride = x.stride();
@@ -291,17 +329,14 @@ fn copy_row(x: &mut Matrix, from: usize, to: usize) {
     }
 }
 
-/// The cache of one sequence and layer.
+/// The cache of one sequence and layer, the `idx`-th of all.
 fn cache_of<'a>(
-    keys: &'a mut Buffer,
-    values: &'a mut Buffer,
+    (keys, values): (&'a mut Buffer, &'a mut Buffer),
     capacity: usize,
     heads: &Heads,
-    n_layers: usize,
-    slot: usize,
-    layer_idx: usize,
+    idx: usize,
 ) -> Cache<'a> {
-    let at = (slot * n_layers + layer_idx) * heads.n_kv_heads;
+    let at = idx * heads.n_kv_heads;
     let keys_len = heads.n_kv_heads * heads.head_dim * capacity;
     let values_len = heads.n_kv_heads * padded(heads.head_dim) * capacity;
     Cache {

@@ -135,6 +135,23 @@ impl Matrix {
         self.data.grow(n_rows * self.stride);
     }
 
+    /// Adds a row, which is given with its padding; what stands before stays.
+    pub fn push(&mut self, row: &[f32]) {
+        if self.n_rows == 0 {
+            self.stride = row.len();
+        }
+        assert_eq!(row.len(), self.stride, "rows of one matrix");
+        let end = (self.n_rows + 1) * self.stride;
+        if end > self.data.len() {
+            let mut longer = Buffer::zeros(2 * end);
+            longer[..self.n_rows * self.stride].copy_from_slice(self.data());
+            self.data = longer;
+        }
+        self.n_rows += 1;
+        let last = self.n_rows - 1;
+        self.row_mut(last).copy_from_slice(row);
+    }
+
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.n_rows
