@@ -11,7 +11,8 @@ use common::testbed::{GEMMA_2B, GEMMA_7B, SMALL, Sizes, TINY, TOY, noise};
 use common::{Bench, Size, Work};
 use model_swarms::backend::cpu::Isa;
 use model_swarms::backend::cpu::buffer::Matrix;
-use model_swarms::backend::cpu::gemm::{Part, Rows, Scratch, Start, Weights, Workers, gemm};
+use model_swarms::backend::cpu::gemm::{Rows, Scratch, Start, Workers, gemm};
+use model_swarms::backend::cpu::packed::{Part, Weights};
 use model_swarms::tensors::Dtype;
 
 /// Parameters of one matrix, at most: 64 MiB in f32, more than the second-level caches hold.

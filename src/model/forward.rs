@@ -16,9 +16,10 @@ use super::weights::{Layer, Linears};
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::attention::{self, Cache, Heads, append, attend};
 use crate::backend::cpu::buffer::{Buffer, Matrix, PANEL, padded};
-use crate::backend::cpu::gemm::{self, Rows, Start, Weights, Workers, gemm};
+use crate::backend::cpu::gemm::{self, Rows, Start, Workers, gemm};
 use crate::backend::cpu::math::{exp_f64, ln_f64, sin_cos_f64};
 use crate::backend::cpu::ops::{add, gelu_tanh_times, rms_norm, rotate, scale, silu_times};
+use crate::backend::cpu::packed::Weights;
 
 /// Tokens of one sequence, to be run from position `first` on.
 #[derive(Debug, Clone, Copy)]

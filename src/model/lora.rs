@@ -10,8 +10,8 @@ use super::config::Config;
 use super::weights::{LINEARS, Layer, Linears};
 use crate::adapter::{Adapter, Layout};
 use crate::backend::cpu::Isa;
-use crate::backend::cpu::gemm::{Part, Weights};
 use crate::backend::cpu::low_rank::add_low_rank;
+use crate::backend::cpu::packed::{Part, Weights};
 use crate::error::{Error, Result};
 use crate::tensors::Dtype;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::config::{Config, Output};
-use crate::backend::cpu::gemm::{Part, Weights};
+use crate::backend::cpu::packed::{Part, Weights};
 use crate::error::{Error, Result};
 use crate::files::read_text;
 use crate::tensors::{Dtype, Tensor, Tensors};

@@ -1,7 +1,7 @@
 //! Matrix products against a model's weights: `C (n_rows, n_out) = A (n_rows, n_in) * W^T`.
 //!
-//! W stands in a file as (n_out, n_in). It is packed once into panels of 32 outputs, (panel, n_in,
-//! 32), so that the innermost loop reads it front to back. A is used block by block (at most
+//! W is packed into panels of 32 outputs (`packed`), which the innermost loop reads front to back;
+//! the next panel is asked for while this one is used. A is used block by block (at most
 //! [`ROW_BLOCK`] rows by `K_BLOCK` columns: it then stays in the second-level cache while all
 //! panels pass by). Bytes moved per call: W once per row block, A once, C once per `K_BLOCK`
 //! columns of A. Copying A's block together was tried: it gained nothing that its cost did not eat,
@@ -12,154 +12,16 @@
 
 use std::ops::Range;
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::Isa;
-use super::buffer::{Buffer, PANEL, padded};
+use super::buffer::{Buffer, PANEL};
 pub use super::gemm_tiles::Start;
 use super::gemm_tiles::{K_BLOCK, max_rows, tile};
-use crate::tensors::Dtype;
+use super::packed::Weights;
 
 /// Rows of A that are worked on at once.
 pub const ROW_BLOCK: usize = 512;
-
-/// Reads row `out_idx` of a weight matrix into the slice, which is (n_in).
-pub type ReadRow<'a> = dyn Fn(usize, &mut [f32]) + Send + Sync + 'a;
-
-/// One matrix of the file, of which several may stand side by side in one [`Weights`].
-pub struct Part<'a> {
-    /// Number of outputs.
-    pub n_out: usize,
-    /// Reads a row, widened to f32.
-    pub read: Box<ReadRow<'a>>,
-}
-
-/// Matrices that share their input, packed side by side; each begins at a whole panel.
-#[derive(Clone)]
-pub struct Weights {
-    n_in: usize,
-    n_panels: usize,
-    starts: Vec<usize>, // first column of each part, then the total: multiples of 32
-    panels: Panels,     // (n_panels, n_in, 32), zero where a part's last panel is not full
-}
-
-/// Panels in memory: in f32, or as the file has them, to be widened block by block while they are
-/// used. Widening is exact, so the product has the same bits.
-#[derive(Clone)]
-enum Panels {
-    F32(Buffer),
-    F16(Vec<f16>),
-    Bf16(Vec<bf16>),
-}
-
-impl Weights {
-    /// Packs the parts, each (n_out, n_in), as values of type `storage`, which must hold them
-    /// exactly.
-    pub fn pack(n_in: usize, parts: &[Part], storage: Dtype) -> Self {
-        let mut starts = vec![0];
-        for part in parts {
-            starts.push(starts[starts.len() - 1] + padded(part.n_out));
-        }
-        let n_panels = starts[parts.len()] / PANEL;
-        let n_values = n_panels * n_in * PANEL;
-        let panels = match storage {
-            Dtype::F32 => {
-                let mut panels = Buffer::zeros(n_values);
-                fill(&mut panels, n_in, parts, |value| value);
-                Panels::F32(panels)
-            }
-            Dtype::F16 => {
-                let mut panels = vec![f16::ZERO; n_values];
-                fill(&mut panels, n_in, parts, f16::from_f32);
-                Panels::F16(panels)
-            }
-            Dtype::BF16 => {
-                let mut panels = vec![bf16::ZERO; n_values];
-                fill(&mut panels, n_in, parts, bf16::from_f32);
-                Panels::Bf16(panels)
-            }
-        };
-        Self { n_in, n_panels, starts, panels }
-    }
-
-    /// Length of an input row.
-    pub fn n_in(&self) -> usize {
-        self.n_in
-    }
-
-    /// Length of an output row: all parts, each padded to whole panels.
-    pub fn n_cols(&self) -> usize {
-        self.n_panels * PANEL
-    }
-
-    /// The first column of part `part_idx` in an output row.
-    pub fn start(&self, part_idx: usize) -> usize {
-        self.starts[part_idx]
-    }
-
-    /// All columns of the parts `parts`, as a range of panels.
-    pub fn panels_of(&self, parts: Range<usize>) -> Range<usize> {
-        self.starts[parts.start] / PANEL..self.starts[parts.end] / PANEL
-    }
-
-    /// The packed values of one part: (panels of the part, n_in, 32). The weights must have been
-    /// packed as f32.
-    pub fn part_mut(&mut self, part_idx: usize) -> &mut [f32] {
-        let range = self.starts[part_idx] * self.n_in..self.starts[part_idx + 1] * self.n_in;
-        match &mut self.panels {
-            Panels::F32(panels) => &mut panels[range],
-            Panels::F16(_) | Panels::Bf16(_) => panic!("weights packed in 16 bits are read only"),
-        }
-    }
-
-    /// Steps `first_k..first_k + n_steps` of a panel; `widened` is where 16-bit values are widened.
-    fn block<'a>(
-        &'a self,
-        panel: usize,
-        first_k: usize,
-        n_steps: usize,
-        widened: &'a mut Buffer,
-    ) -> &'a [f32] {
-        let range = (panel * self.n_in + first_k) * PANEL..;
-        let range = range.start..range.start + n_steps * PANEL;
-        match &self.panels {
-            Panels::F32(panels) => &panels[range],
-            Panels::F16(panels) => {
-                widened.grow(K_BLOCK * PANEL);
-                panels[range.clone()].convert_to_f32_slice(&mut widened[..range.len()]);
-                &widened[..range.len()]
-            }
-            Panels::Bf16(panels) => {
-                widened.grow(K_BLOCK * PANEL);
-                for (wide, narrow) in widened.iter_mut().zip(&panels[range.clone()]) {
-                    *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
-                }
-                &widened[..range.len()]
-            }
-        }
-    }
-}
-
-/// Transposes the parts into panels.
-fn fill<T: Send>(panels: &mut [T], n_in: usize, parts: &[Part], from_f32: fn(f32) -> T) {
-    let jobs: Vec<(&Part, usize)> = parts
-        .iter()
-        .flat_map(|part| (0..part.n_out).step_by(PANEL).map(move |first_out| (part, first_out)))
-        .collect();
-    panels.par_chunks_mut((n_in * PANEL).max(1)).zip(jobs).for_each(
-        |(panel, (part, first_out))| {
-            let mut row = vec![0.0; n_in];
-            for j in 0..PANEL.min(part.n_out - first_out) {
-                (part.read)(first_out + j, &mut row);
-                for (k, value) in row.iter().enumerate() {
-                    panel[k * PANEL + j] = from_f32(*value);
-                }
-            }
-        },
-    );
-}
 
 /// Rows to multiply: `n_rows` rows, `stride` apart, of which the first `n_in` values count.
 #[derive(Clone, Copy)]
@@ -206,9 +68,9 @@ pub fn gemm(
     if a.n_rows == 0 || n_panels == 0 {
         return;
     }
-    assert!(panels.end <= w.n_panels, "panels {panels:?} of {}", w.n_panels);
-    assert!(w.n_in <= a.stride, "rows {} apart are too short for {} inputs", a.stride, w.n_in);
-    assert!(a.data.len() >= (a.n_rows - 1) * a.stride + w.n_in, "A is too short");
+    assert!(panels.end <= w.n_panels(), "panels {panels:?} of {}", w.n_panels());
+    assert!(w.n_in() <= a.stride, "rows {} apart are too short for {} inputs", a.stride, w.n_in());
+    assert!(a.data.len() >= (a.n_rows - 1) * a.stride + w.n_in(), "A is too short");
     assert!(n_panels * PANEL <= c_stride, "{n_panels} panels do not fit {c_stride} columns");
     assert!(c.len() >= (a.n_rows - 1) * c_stride + n_panels * PANEL, "C is too short");
     let c = SharedOut(c.as_mut_ptr());
@@ -261,12 +123,14 @@ unsafe fn product(
     for first_row in (0..a_rows.n_rows).step_by(ROW_BLOCK) {
         let n_rows = ROW_BLOCK.min(a_rows.n_rows - first_row);
         let tiles = Tiles::new(n_rows, max_rows(isa));
-        for first_k in (0..w.n_in.max(1)).step_by(K_BLOCK) {
-            let n_steps = K_BLOCK.min(w.n_in - first_k);
+        for first_k in (0..w.n_in().max(1)).step_by(K_BLOCK) {
+            let n_steps = K_BLOCK.min(w.n_in() - first_k);
             let start = if first_k == 0 { start } else { Start::FromC };
             for (panel_idx, panel) in panels.clone().enumerate() {
                 let b = w.block(panel, first_k, n_steps, &mut scratch.widened);
-                for (first, rows) in tiles.iter() {
+                let next = w.stored(panel + 1, first_k, n_steps);
+                for (tile_idx, (first, rows)) in tiles.iter().enumerate() {
+                    prefetch(next, tile_idx, tiles.n_tiles);
                     // SAFETY: A and C were checked to hold these rows, b has n_steps rows of 32,
                     // and c has room for every row and panel by the caller's promise.
                     unsafe {
@@ -288,6 +152,21 @@ unsafe fn product(
                     }
                 }
             }
+        }
+    }
+}
+
+/// Asks for the `share_idx`-th of `n_shares` shares of bytes that will be read soon: the next
+/// panel's, while this one's tiles are computed. From the third-level cache or memory they would
+/// otherwise arrive late.
+fn prefetch(bytes: &[u8], share_idx: usize, n_shares: usize) {
+    let n_lines = bytes.len() / 64;
+    for line in n_lines * share_idx / n_shares..n_lines * (share_idx + 1) / n_shares {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the address lies within `bytes`; every x86-64 machine has the instruction.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().add(line * 64).cast());
         }
     }
 }
@@ -317,6 +196,8 @@ impl Tiles {
 mod tests {
     use super::*;
     use crate::backend::cpu::buffer::Matrix;
+    use crate::backend::cpu::packed::Part;
+    use crate::tensors::Dtype;
 
     fn value(i: usize) -> f32 {
         ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0

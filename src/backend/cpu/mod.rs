@@ -18,6 +18,7 @@ mod gemm_tiles;
 pub mod low_rank;
 pub mod math;
 pub mod ops;
+pub mod packed;
 
 use crate::error::{Error, Result};
 
