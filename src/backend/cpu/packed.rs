@@ -1,7 +1,7 @@
 //! A model's weights as the products read them: packed into panels of 32 outputs.
 //!
-//! W stands in a file as (n_out, n_in). In a panel, (n_in, 32), the innermost loop of a product reads
-//! it front to back. Matrices that share their input stand side by side.
+//! W stands in a file as (n_out, n_in). In a panel, (n_in, 32), the innermost loop of a product
+//! reads it front to back. Matrices that share their input stand side by side.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
