@@ -2,9 +2,9 @@
 //!
 //! W is packed into panels of 32 outputs (`packed`), which the innermost loop reads front to back;
 //! the next panel is asked for while this one is used. A is used block by block (at most
-//! [`ROW_BLOCK`] rows by `K_BLOCK` columns: it then stays in the second-level cache while all
-//! panels pass by). Bytes moved per call: W once per row block, A once, C once per `K_BLOCK`
-//! columns of A. Copying A's block together was tried: it gained nothing that its cost did not eat,
+//! [`ROW_BLOCK`] rows, and as many columns as fit half of the second-level cache: it then stays
+//! there while all panels pass by). Bytes moved per call: W once per row block, A once, C once per
+//! block of A. Copying A's block together was tried: it gained nothing that its cost did not eat,
 //! as long as rows do not stand a power of two apart (`buffer`).
 //!
 //! The inner dimension is walked in order, whatever the blocking: between blocks the sums rest in
@@ -22,6 +22,9 @@ use super::packed::Weights;
 
 /// Rows of A that are worked on at once.
 pub const ROW_BLOCK: usize = 512;
+
+/// Bytes of A that are worked on at once: half of a second-level cache.
+const A_BYTES: usize = 1 << 20;
 
 /// Rows to multiply: `n_rows` rows, `stride` apart, of which the first `n_in` values count.
 #[derive(Clone, Copy)]
@@ -123,33 +126,39 @@ unsafe fn product(
     for first_row in (0..a_rows.n_rows).step_by(ROW_BLOCK) {
         let n_rows = ROW_BLOCK.min(a_rows.n_rows - first_row);
         let tiles = Tiles::new(n_rows, max_rows(isa));
-        for first_k in (0..w.n_in().max(1)).step_by(K_BLOCK) {
+        // Columns of A that stay in the second-level cache while all panels pass by.
+        let n_kept = (A_BYTES / size_of::<f32>() / n_rows / K_BLOCK).max(1) * K_BLOCK;
+        let kept = (0..w.n_in().max(1)).step_by(n_kept);
+        let blocks = kept.flat_map(|first_kept| {
+            let end = (first_kept + n_kept).min(w.n_in().max(1));
+            panels.clone().enumerate().flat_map(move |(panel_idx, panel)| {
+                (first_kept..end).step_by(K_BLOCK).map(move |first_k| (panel_idx, panel, first_k))
+            })
+        });
+        for (panel_idx, panel, first_k) in blocks {
             let n_steps = K_BLOCK.min(w.n_in() - first_k);
             let start = if first_k == 0 { start } else { Start::FromC };
-            for (panel_idx, panel) in panels.clone().enumerate() {
-                let b = w.block(panel, first_k, n_steps, &mut scratch.widened);
-                let next = w.stored(panel + 1, first_k, n_steps);
-                for (tile_idx, (first, rows)) in tiles.iter().enumerate() {
-                    prefetch(next, tile_idx, tiles.n_tiles);
-                    // SAFETY: A and C were checked to hold these rows, b has n_steps rows of 32,
-                    // and c has room for every row and panel by the caller's promise.
-                    unsafe {
-                        let c = c.add((first_row + first) * c_stride + panel_idx * PANEL);
-                        let a =
-                            a_rows.data.as_ptr().add((first_row + first) * a_rows.stride + first_k);
-                        tile(
-                            isa,
-                            rows,
-                            n_steps,
-                            a,
-                            a_rows.stride,
-                            b.as_ptr(),
-                            PANEL,
-                            c,
-                            c_stride,
-                            start,
-                        );
-                    }
+            let b = w.block(panel, first_k, n_steps, &mut scratch.widened);
+            let next = w.stored(panel + 1, first_k, n_steps);
+            for (tile_idx, (first, rows)) in tiles.iter().enumerate() {
+                prefetch(next, tile_idx, tiles.n_tiles);
+                // SAFETY: A and C were checked to hold these rows, b has n_steps rows of 32,
+                // and c has room for every row and panel by the caller's promise.
+                unsafe {
+                    let c = c.add((first_row + first) * c_stride + panel_idx * PANEL);
+                    let a = a_rows.data.as_ptr().add((first_row + first) * a_rows.stride + first_k);
+                    tile(
+                        isa,
+                        rows,
+                        n_steps,
+                        a,
+                        a_rows.stride,
+                        b.as_ptr(),
+                        PANEL,
+                        c,
+                        c_stride,
+                        start,
+                    );
                 }
             }
         }
