@@ -10,7 +10,7 @@ use common::table::Table;
 use common::testbed::{GEMMA_2B, GEMMA_7B, SMALL, Sizes, TINY, TOY, noise};
 use common::{Bench, Size, Work};
 use model_swarms::backend::cpu::Isa;
-use model_swarms::backend::cpu::buffer::Matrix;
+use model_swarms::backend::cpu::buffer::{Matrix, PANEL};
 use model_swarms::backend::cpu::gemm::{Rows, Scratch, Start, Workers, gemm};
 use model_swarms::backend::cpu::packed::{Part, Weights};
 use model_swarms::tensors::Dtype;
@@ -32,7 +32,7 @@ fn main() {
     let mut table = Table::new("gemm: GFLOP/s and share of the FMA peak");
     for (model, sizes) in models {
         for (product, n_in, n_out) in products(model, sizes) {
-            let n_out = n_out.min(MAX_WEIGHTS / n_in);
+            let n_out = n_out.min(MAX_WEIGHTS / n_in / PANEL * PANEL);
             for storage in [Dtype::F32, Dtype::BF16] {
                 let part = Part { n_out, read: Box::new(move |out, row| fill(row, out, storage)) };
                 let weights = Weights::pack(n_in, &[part], storage);

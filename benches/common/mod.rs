@@ -18,6 +18,8 @@ use peaks::Peaks;
 
 /// Samples of a case.
 const N_SAMPLES: usize = 10;
+/// A sample takes this long at least.
+const SAMPLE_SECONDS: f64 = 0.02;
 
 /// The sizes of a bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +74,8 @@ impl Bench {
             .without_plots()
             .sample_size(N_SAMPLES)
             .nresamples(1001)
-            .warm_up_time(Duration::from_millis(20))
-            .measurement_time(Duration::from_millis(200))
+            .warm_up_time(Duration::from_millis(1))
+            .measurement_time(Duration::from_millis(1))
             .configure_from_args();
         Self { criterion: Some(criterion), peaks: Peaks::default() }
     }
@@ -108,6 +110,7 @@ impl Bench {
             run();
             return None;
         };
+        let mut n_at_least = None;
         let samples = RefCell::new(Vec::new()); // seconds of one run, share of the peak
         let mut group = criterion.benchmark_group(group);
         group.sampling_mode(SamplingMode::Flat);
@@ -116,15 +119,16 @@ impl Bench {
             Work::Bytes(bytes) => Throughput::BytesDecimal(bytes as u64),
         });
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-            bencher.iter_custom(|n_runs| {
+            let n_at_least = *n_at_least.get_or_insert_with(|| runs_of_a_sample(&mut run));
+            bencher.iter_custom(|n_wanted| {
+                let n_runs = n_wanted.max(n_at_least);
                 let before = self.peaks.measure(work, workers);
                 let started = Instant::now();
                 (0..n_runs).for_each(|_| run());
-                let elapsed = started.elapsed();
+                let seconds = started.elapsed().as_secs_f64() / n_runs as f64;
                 let peak = before.and(self.peaks.measure(work, workers));
-                let seconds = elapsed.as_secs_f64() / n_runs as f64;
                 samples.borrow_mut().push((seconds, work.amount() / seconds / peak.rate()));
-                elapsed
+                Duration::from_secs_f64(seconds * n_wanted as f64)
             });
         });
         group.finish();
@@ -144,6 +148,16 @@ impl Bench {
             print!("{}", self.peaks);
         }
     }
+}
+
+/// Runs that take `SAMPLE_SECONDS`: so many that the peak's measurement, which empties the caches,
+/// is forgotten.
+fn runs_of_a_sample(run: &mut impl FnMut()) -> u64 {
+    run();
+    let started = Instant::now();
+    run();
+    let seconds = started.elapsed().as_secs_f64();
+    (SAMPLE_SECONDS / seconds.max(1e-9)).ceil() as u64
 }
 
 /// The middle one of some numbers.
