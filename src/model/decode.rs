@@ -13,7 +13,7 @@ use crate::backend::cpu::math::{exp, ln_f64};
 use crate::backend::cpu::ops::{argmax, row_max};
 
 /// Tokens of prompts that run through the decoder at once.
-const PREFILL_ROWS: usize = 256;
+const PREFILL_ROWS: usize = 192;
 
 /// Rows whose logits are held at once when every token's probability is asked for.
 const LOGIT_ROWS: usize = 64;

@@ -119,7 +119,8 @@ pub fn attend(
                     let a = scratch.queries.as_ptr();
                     let b = keys.as_ptr().add(j * head_dim);
                     let c = scratch.scores.as_mut_ptr().add(j);
-                    tile(isa, n_rows, head_dim, a, head_dim, b, PANEL, c, capacity, Start::Zero);
+                    let (start, ahead) = (Start::Zero, &[]);
+                    tile(isa, n_rows, head_dim, a, head_dim, b, PANEL, c, capacity, start, ahead);
                 }
             }
 
@@ -141,8 +142,8 @@ pub fn attend(
                     let a = scratch.scores.as_ptr().add(seen.start);
                     let b = values.as_ptr().add(seen.start * v_stride + d);
                     let c = scratch.out.as_mut_ptr().add(d);
-                    let n_steps = seen.len();
-                    tile(isa, n_rows, n_steps, a, capacity, b, v_stride, c, v_stride, Start::Zero);
+                    let (n_steps, start, ahead) = (seen.len(), Start::Zero, &[]);
+                    tile(isa, n_rows, n_steps, a, capacity, b, v_stride, c, v_stride, start, ahead);
                 }
             }
             for (r, sum) in sums.iter().enumerate().take(n_rows) {

@@ -12,9 +12,17 @@ pub fn padded(n: usize) -> usize {
     n.div_ceil(PANEL) * PANEL
 }
 
-/// Distance between rows of `n_cols` values: whole panels and one cache line.
+/// Distance between rows of `n_cols` values: whole panels and some cache lines more, so that rows
+/// of one tile do not share the few lines of one cache set. Of long rows, 12 stretches of 16 lines
+/// each spread evenly over the 64 sets of a first-level cache if they begin 17 lines apart.
 fn stride(n_cols: usize) -> usize {
-    padded(n_cols) + 16
+    const LINE: usize = 16; // f32
+    let n_lines = padded(n_cols) / LINE;
+    let n_padded = match n_lines {
+        0..64 => n_lines + 1,
+        _ => n_lines.next_multiple_of(32) + 17,
+    };
+    n_padded * LINE
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,8 +120,7 @@ impl DerefMut for Buffer {
 }
 
 /// A row-major matrix of activations; rows are padded to whole panels, so that a kernel may always
-/// write 32 columns, and by one cache line more: rows that stand a power of two apart would share
-/// the few lines of one cache set. What stands in the padding means nothing.
+/// write 32 columns, and by a few cache lines more (`stride`). What stands in the padding means nothing.
 #[derive(Clone, Default)]
 pub struct Matrix {
     data: Buffer, // (n_rows, stride)

@@ -141,7 +141,7 @@ unsafe fn product(
             let b = w.block(panel, first_k, n_steps, &mut scratch.widened);
             let next = w.stored(panel + 1, first_k, n_steps);
             for (tile_idx, (first, rows)) in tiles.iter().enumerate() {
-                prefetch(next, tile_idx, tiles.n_tiles);
+                let ahead = share(next, tile_idx, tiles.n_tiles);
                 // SAFETY: A and C were checked to hold these rows, b has n_steps rows of 32,
                 // and c has room for every row and panel by the caller's promise.
                 unsafe {
@@ -158,6 +158,7 @@ unsafe fn product(
                         c,
                         c_stride,
                         start,
+                        ahead,
                     );
                 }
             }
@@ -165,19 +166,10 @@ unsafe fn product(
     }
 }
 
-/// Asks for the `share_idx`-th of `n_shares` shares of bytes that will be read soon: the next
-/// panel's, while this one's tiles are computed. From the third-level cache or memory they would
-/// otherwise arrive late.
-fn prefetch(bytes: &[u8], share_idx: usize, n_shares: usize) {
+/// The `share_idx`-th of `n_shares` shares of bytes, in whole cache lines.
+fn share(bytes: &[u8], share_idx: usize, n_shares: usize) -> &[u8] {
     let n_lines = bytes.len() / 64;
-    for line in n_lines * share_idx / n_shares..n_lines * (share_idx + 1) / n_shares {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the address lies within `bytes`; every x86-64 machine has the instruction.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().add(line * 64).cast());
-        }
-    }
+    &bytes[n_lines * share_idx / n_shares * 64..n_lines * (share_idx + 1) / n_shares * 64]
 }
 
 /// Cuts `n_rows` into tiles of at most `max` rows whose heights differ by one at most.

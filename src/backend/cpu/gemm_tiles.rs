@@ -8,6 +8,10 @@
 //! latency of 4 cycles at 2 a cycle, and each step loads 2 vectors of B and broadcasts 12 values of
 //! A for 24 multiply-adds. AVX2 holds 6 x 2 registers of 8 lanes and makes the 32 columns in
 //! halves.
+//!
+//! While a tile is computed it asks for bytes that a later one will read, a cache line every few
+//! steps: from the third-level cache or memory they would arrive late, and asked for all at once
+//! they fill the buffers that the tile's own loads need.
 
 use super::Isa;
 use super::buffer::PANEL;
@@ -38,6 +42,7 @@ pub fn max_rows(isa: Isa) -> usize {
 /// # Safety
 /// `a` points at n_rows rows of n_steps values, `a_stride` apart; `b` at n_steps rows of 32 values,
 /// `b_stride` apart; `c` at n_rows rows of 32 values, `c_stride` apart, that nobody else uses.
+/// `ahead` are bytes that will be read soon.
 #[inline]
 #[allow(clippy::too_many_arguments)] // pointer, stride, pointer, stride: a kernel's argument list
 pub unsafe fn tile(
@@ -51,6 +56,7 @@ pub unsafe fn tile(
     c: *mut f32,
     c_stride: usize,
     start: Start,
+    ahead: &[u8],
 ) {
     debug_assert!(n_rows <= max_rows(isa));
     macro_rules! by_rows {
@@ -58,7 +64,7 @@ pub unsafe fn tile(
             match n_rows {
                 // SAFETY: the caller's promise; an `Isa` exists only where the machine has it.
                 $($rows => unsafe {
-                    $module::tile::<$rows>(n_steps, a, a_stride, b, b_stride, c, c_stride, start)
+                    $module::tile::<$rows>(n_steps, a, a_stride, b, b_stride, c, c_stride, start, ahead)
                 },)*
                 _ => unreachable!("a tile has at most {} rows", max_rows(isa)),
             }
@@ -73,9 +79,20 @@ pub unsafe fn tile(
     }
 }
 
+/// Where to begin asking for `ahead`, and by how many bytes to go on at each of `n_steps` steps;
+/// with nothing to ask for, an address that is at hand.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn spread(ahead: &[u8], n_steps: usize, at_hand: *const f32) -> (*const u8, usize) {
+    match ahead {
+        [] => (at_hand.cast(), 0),
+        _ => (ahead.as_ptr(), ahead.len() / n_steps.max(1)),
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::Start;
+    use super::{Start, spread};
     use std::arch::x86_64::*;
 
     /// # Safety
@@ -91,8 +108,10 @@ mod avx512 {
         c: *mut f32,
         c_stride: usize,
         start: Start,
+        ahead: &[u8],
     ) {
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        let (mut next, bytes_per_step) = spread(ahead, n_steps, b);
         // SAFETY: every address below lies in the ranges that the caller promises.
         unsafe {
             if start == Start::FromC {
@@ -102,6 +121,8 @@ mod avx512 {
                 }
             }
             for _ in 0..n_steps {
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                next = next.wrapping_add(bytes_per_step);
                 let b0 = _mm512_loadu_ps(b);
                 let b1 = _mm512_loadu_ps(b.add(16));
                 for (i, row) in sums.iter_mut().enumerate() {
@@ -122,7 +143,7 @@ mod avx512 {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{PANEL, Start};
+    use super::{PANEL, Start, spread};
     use std::arch::x86_64::*;
 
     /// # Safety
@@ -138,6 +159,7 @@ mod avx2 {
         c: *mut f32,
         c_stride: usize,
         start: Start,
+        ahead: &[u8],
     ) {
         for first_col in [0, PANEL / 2] {
             let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
@@ -152,7 +174,10 @@ mod avx2 {
                 }
                 let mut a = a;
                 let mut b = b.wrapping_add(first_col);
+                let (mut next, bytes_per_step) = spread(ahead, n_steps, b);
                 for _ in 0..n_steps {
+                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                    next = next.wrapping_add(bytes_per_step);
                     let b0 = _mm256_loadu_ps(b);
                     let b1 = _mm256_loadu_ps(b.add(8));
                     for (i, row) in sums.iter_mut().enumerate() {
@@ -187,6 +212,7 @@ mod scalar {
         c: *mut f32,
         c_stride: usize,
         start: Start,
+        _ahead: &[u8],
     ) {
         for i in 0..ROWS {
             for j in 0..PANEL {
