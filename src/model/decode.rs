@@ -21,8 +21,10 @@ const LOGIT_ROWS: usize = 64;
 /// A batch's key-value cache takes at most this much memory, unless it is of one sequence.
 const CACHE_BYTES: usize = 512 << 20;
 
-/// Sequences of a batch where nobody says otherwise.
-pub const DEFAULT_BATCH: usize = 64;
+/// Sequences of a batch where nobody says otherwise: three full tiles of a step's products. With
+/// more, a step reads more keys and values than caches hold; with fewer, it reads the weights for
+/// too few rows.
+pub const DEFAULT_BATCH: usize = 36;
 
 /// A prompt to be continued by one of the adapters.
 #[derive(Debug, Clone, Copy)]
@@ -117,9 +119,13 @@ fn in_batches<J: Sync, T: Send>(
     batch: usize,
     run: impl Fn(&[J], Workers, &mut State) -> Vec<T> + Sync,
 ) -> Vec<T> {
+    // Batches of one size, or the last would read all weights for a few rows.
     let batches: Vec<&[J]> = jobs
         .chunk_by(|left, right| adapter_idx(left) == adapter_idx(right))
-        .flat_map(|jobs| jobs.chunks(batch.max(1)))
+        .flat_map(|jobs| {
+            let n_batches = jobs.len().div_ceil(batch.max(1));
+            jobs.chunks(jobs.len().div_ceil(n_batches))
+        })
         .collect();
     // With fewer batches than threads, the threads share each product instead.
     let workers =
