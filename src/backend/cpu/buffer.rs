@@ -120,7 +120,8 @@ impl DerefMut for Buffer {
 }
 
 /// A row-major matrix of activations; rows are padded to whole panels, so that a kernel may always
-/// write 32 columns, and by a few cache lines more (`stride`). What stands in the padding means nothing.
+/// write 32 columns, and by a few cache lines more (`stride`). What stands in the padding means
+/// nothing.
 #[derive(Clone, Default)]
 pub struct Matrix {
     data: Buffer, // (n_rows, stride)

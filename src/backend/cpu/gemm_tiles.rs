@@ -64,7 +64,9 @@ pub unsafe fn tile(
             match n_rows {
                 // SAFETY: the caller's promise; an `Isa` exists only where the machine has it.
                 $($rows => unsafe {
-                    $module::tile::<$rows>(n_steps, a, a_stride, b, b_stride, c, c_stride, start, ahead)
+                    $module::tile::<$rows>(
+                        n_steps, a, a_stride, b, b_stride, c, c_stride, start, ahead,
+                    )
                 },)*
                 _ => unreachable!("a tile has at most {} rows", max_rows(isa)),
             }
