@@ -20,8 +20,8 @@ pub use super::gemm_tiles::Start;
 use super::gemm_tiles::{K_BLOCK, max_rows, tile};
 use super::packed::Weights;
 
-/// Rows of A that are worked on at once.
-pub const ROW_BLOCK: usize = 512;
+/// Rows of A that are worked on at once: more of them pass over C more often, fewer over W.
+pub const ROW_BLOCK: usize = 192;
 
 /// Bytes of A that are worked on at once: half of a second-level cache.
 const A_BYTES: usize = 1 << 20;
