@@ -2,7 +2,7 @@
 //!
 //! W is packed into panels of 32 outputs (`packed`), which the innermost loop reads front to back;
 //! the next panel is asked for while this one is used. A is used block by block (at most
-//! [`ROW_BLOCK`] rows, and as many columns as fit half of the second-level cache: it then stays
+//! [`ROW_BLOCK`] rows, and as many columns as fit a quarter of the second-level cache: it then stays
 //! there while all panels pass by). Bytes moved per call: W once per row block, A once, C once per
 //! block of A. Copying A's block together was tried: it gained nothing that its cost did not eat,
 //! as long as rows do not stand a power of two apart (`buffer`).
@@ -23,8 +23,8 @@ use super::packed::Weights;
 /// Rows of A that are worked on at once: more of them pass over C more often, fewer over W.
 pub const ROW_BLOCK: usize = 192;
 
-/// Bytes of A that are worked on at once: half of a second-level cache.
-const A_BYTES: usize = 1 << 20;
+/// Bytes of A that are worked on at once: a quarter of a second-level cache.
+const A_BYTES: usize = 1 << 19;
 
 /// Rows to multiply: `n_rows` rows, `stride` apart, of which the first `n_in` values count.
 #[derive(Clone, Copy)]
