@@ -134,8 +134,8 @@ pub enum Space {
 pub enum Vote {
     /// Answers: the one with most votes is given.
     Answers,
-    /// Right and wrong: a question is solved if more experts are right than wrong. The authors'
-    /// way for tasks of exact match.
+    /// Right and wrong: a question is solved if more experts are right than wrong; equal numbers
+    /// are decided as between two answers. The authors' way for tasks of exact match.
     Correctness,
 }
 
