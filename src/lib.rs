@@ -2,10 +2,11 @@
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
 //! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example` | `model` |
-//! `task`, `swarm` | `run` | `commands` | the binary.
+//! `task`, `swarm`, `baseline` | `run` | `commands` | the binary.
 
 pub mod adapter;
 pub mod backend;
+pub mod baseline;
 pub mod cli;
 pub mod commands;
 pub mod error;
