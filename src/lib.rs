@@ -1,8 +1,8 @@
 //! Model Swarms: adapts language-model experts by swarm search.
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
-//! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example` | `model` |
-//! `task`, `swarm`, `baseline` | `run` | `commands` | the binary.
+//! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example`, `stats` |
+//! `model` | `task`, `swarm`, `baseline` | `run` | `commands` | the binary.
 
 pub mod adapter;
 pub mod backend;
@@ -16,6 +16,7 @@ pub mod mode;
 pub mod model;
 pub mod rng;
 pub mod run;
+pub mod stats;
 pub mod suite;
 pub mod swarm;
 pub mod task;

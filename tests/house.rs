@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms and their heights. A room imports only from lower ones: so a reader can start anywhere
 /// and look in one direction, and nothing that computes learns where its numbers are used.
-const ROOMS: [(&str, usize); 18] = [
+const ROOMS: [(&str, usize); 19] = [
     ("error", 0),
     ("files", 1),
     ("mode", 1),
@@ -16,6 +16,7 @@ const ROOMS: [(&str, usize); 18] = [
     ("backend", 3),
     ("adapter", 4),
     ("example", 4),
+    ("stats", 4),
     ("model", 5),
     ("task", 6),
     ("swarm", 6),
