@@ -34,6 +34,8 @@ pub enum Command {
     Rebuild(RebuildArgs),
     /// Write a tiny base model, ten experts and a task to try things on.
     Example(ExampleArgs),
+    /// Recompute the paper's sentences from its printed tables, or look for faults in data files.
+    Audit(AuditArgs),
 }
 
 /// How a model is run; none of it changes a result.
@@ -214,6 +216,14 @@ pub struct ExampleArgs {
     /// The seed of the weights and questions.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// `model-swarms audit`
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Look at a folder of data files instead: {"dev": [...], "test": [...]} in each .json.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
 }
 
 fn batch(text: &str) -> Result<usize, String> {

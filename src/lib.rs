@@ -2,11 +2,13 @@
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
 //! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example`, `stats` |
-//! `model` | `task`, `swarm`, `baseline` | `run` | `commands` | the binary.
+//! `claims`, `model` | `task`, `swarm`, `baseline` | `audit`, `run` | `commands` | the binary.
 
 pub mod adapter;
+pub mod audit;
 pub mod backend;
 pub mod baseline;
+pub mod claims;
 pub mod cli;
 pub mod commands;
 pub mod error;

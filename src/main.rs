@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(args, format),
         Command::Rebuild(args) => commands::rebuild::run(args, format),
         Command::Example(args) => commands::example::run(args, format),
+        Command::Audit(args) => commands::audit::run(args, format),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,8 @@
 //! One file per command: what the user asked for, in terms of the rooms below.
 
+pub mod audit;
+mod audit_data;
+mod audit_paper;
 pub mod eval;
 pub mod example;
 pub mod generate;

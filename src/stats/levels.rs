@@ -66,7 +66,7 @@ impl Transitions {
         for (&before, &after) in pre.iter().zip(post) {
             let (from, to) = (level(before, n_pre, half), level(after, n_post, half));
             transitions.counts[from as usize][to as usize] += 1;
-            let is_half = |n_right: usize, n: usize| n % 2 == 0 && n_right == n / 2;
+            let is_half = |n_right: usize, n: usize| n.is_multiple_of(2) && n_right == n / 2;
             transitions.n_half += u64::from(is_half(before, n_pre) || is_half(after, n_post));
         }
         transitions
