@@ -103,7 +103,7 @@ pub struct Traps {
     pub single_digit: usize,
     /// The gold has a comma, as in "36,000": a number written without it does not contain it.
     pub comma: usize,
-    /// The gold is a word of at most three letters: "No" stands in "Node".
+    /// The gold is a word of at most two letters: "No" stands in "Node".
     pub short_word: usize,
 }
 
@@ -160,7 +160,8 @@ fn normalised(text: &str) -> String {
 }
 
 fn key(question: &Question) -> String {
-    normalised(&question.text)
+    let words = normalised(&question.text);
+    if words.is_empty() { question.text.clone() } else { words }
 }
 
 fn leaks(dev: &[Question], test: &[Question]) -> Leaks {
@@ -247,7 +248,7 @@ fn look_at_choices(question: &Question, gold: &str, golds: &mut Golds, traps: &m
 
 fn look_at_gold(gold: &str, traps: &mut Traps) {
     let is_digit = |c: char| c.is_ascii_digit();
-    let is_short = gold.chars().all(char::is_alphabetic) && gold.chars().count() <= 3;
+    let is_short = gold.chars().all(char::is_alphabetic) && gold.chars().count() <= 2;
     traps.single_digit += usize::from(gold.len() == 1 && gold.chars().all(is_digit));
     traps.comma += usize::from(gold.contains(','));
     traps.short_word += usize::from(is_short && !gold.is_empty());

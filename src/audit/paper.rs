@@ -21,6 +21,8 @@ pub struct ClaimReport {
     pub id: String,
     /// The table that it is computed from: "table01".
     pub table: String,
+    /// The claim whose sentence this reads in another way.
+    pub reading_of: Option<String>,
     /// Where the paper says so.
     pub place: String,
     /// What it says.
@@ -57,6 +59,7 @@ pub fn audit() -> Result<PaperReport> {
         Ok(ClaimReport {
             id: claim.id.clone(),
             table: claim.table.clone(),
+            reading_of: claim.reading_of.clone(),
             place: claim.place.clone(),
             says: claim.says.clone(),
             printed: claim.printed.clone(),

@@ -134,7 +134,9 @@ fn cell(text: &str, raw: &Spanned<Value>) -> std::result::Result<Option<Cell>, S
     let literal = text.get(raw.span()).unwrap_or_default();
     let range = match raw.get_ref() {
         Value::String(none) if none == "/" => return Ok(None),
-        Value::Integer(count) => Range::exact(*count as f64),
+        Value::Integer(count) if count.unsigned_abs() < 1_000_000_000 => {
+            Range::exact(*count as f64)
+        }
         Value::Float(value) if value.abs() < 1e9 && !literal.contains(['e', 'E']) => {
             let digits = literal.split_once('.').map_or(0, |(_, digits)| digits.len());
             Range::printed(*value, digits)

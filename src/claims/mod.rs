@@ -7,6 +7,7 @@
 mod cells;
 mod compute;
 mod range;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -45,6 +46,9 @@ pub struct Claim {
     pub id: String,
     /// The table that it is computed from.
     pub table: String,
+    /// The claim whose sentence this reads in another way.
+    #[serde(rename = "reading-of")]
+    pub reading_of: Option<String>,
     /// What the table's items (the things that are averaged or counted over) are.
     #[serde(default)]
     pub items: Items,
@@ -160,6 +164,10 @@ impl Claims {
             if !ids.insert(&claim.id) {
                 return Err(Error::input(path, format!("claim {:?} occurs twice", claim.id)));
             }
+            if let Some(other) = claim.reading_of.as_ref().filter(|other| !ids.contains(other)) {
+                let what = format!("{}: no earlier claim {other:?} to read otherwise", claim.id);
+                return Err(Error::input(path, what));
+            }
             if claim.printed_range().is_none() {
                 let what = format!("{}: printed {:?}, wanted a number", claim.id, claim.printed);
                 return Err(Error::input(path, what));
@@ -175,7 +183,7 @@ impl Claims {
             Items::Columns => cells.clone(),
             Items::Rows => cells.transposed(),
         };
-        let mut outcome = claim.compute.run(&compute::Source { cells, tables, claims: self })?;
+        let mut outcome = claim.compute.run(&source::Source { cells, tables, claims: self })?;
         if claim.unit == Unit::Percent && claim.compute.gives_shares() {
             outcome.range = outcome.range.map(|share| 100.0 * share);
         }

@@ -1,5 +1,5 @@
-//! A number that is known up to a range: a printed cell up to its rounding, a measured one up to its
-//! sample. Arithmetic keeps all that could be true.
+//! A number that is known up to a range: a printed cell up to its rounding, a measured one up to
+//! its sample. Arithmetic keeps all that could be true.
 
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! `model-swarms audit`: the paper against its own tables, or data files against themselves.
 //!
-//! An audit reports and judges nothing by its exit code: 0 whatever it finds, 2 where it cannot read
-//! what it was given.
+//! An audit reports and judges nothing by its exit code: 0 whatever it finds, 2 where it cannot
+//! read what it was given.
 
 use super::{Format, audit_data, audit_paper, print_as};
 use crate::audit::{data, paper};

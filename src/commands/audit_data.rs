@@ -7,9 +7,8 @@ pub fn text(report: &DataReport) -> String {
     let mut page = String::new();
     for file in &report.files {
         page.push_str(&file_text(file));
-        page.push('\n');
     }
-    page.push_str("Questions that two files share (dev-dev, dev-test, test-dev, test-test):\n");
+    page.push_str("\nQuestions that two files share (dev-dev, dev-test, test-dev, test-test):\n");
     for pair in &report.shared {
         let [first, second] = &pair.files;
         page.push_str(&format!(

@@ -8,11 +8,13 @@ const COLUMNS: usize = 100;
 /// The page.
 pub fn text(report: &PaperReport) -> String {
     let mut page = String::from(
-        "What the paper's sentences say, recomputed from its own printed tables. \"Could be\" is what\n\
-         other cells could give that are printed as these; a figure that lies outside does not follow.\n\n",
+        "What the paper's sentences say, recomputed from its own printed tables. \"Could be\" is \
+         what\nother cells could give that are printed as these: a figure outside of it does not \
+         follow.\nA count may stand for words, such as best everywhere, or 1 for the \
+         first place.\n\n",
     );
     page.push_str(&format!(
-        "{:<48} {:>8} {:>10} {:>15}  verdict\n",
+        "{:<49} {:>7} {:>10} {:>15}  verdict\n",
         "claim", "printed", "recomputed", "could be"
     ));
     let mut table = "";
@@ -22,7 +24,9 @@ pub fn text(report: &PaperReport) -> String {
             table = &claim.table;
         }
         page.push_str(&line(claim));
-        page.push_str(&wrapped(&[format!("{} ({})", claim.says, claim.place)], " "));
+        let reading = claim.reading_of.as_ref().map(|of| format!("another reading of {of}: "));
+        let reading = reading.unwrap_or_default();
+        page.push_str(&wrapped(&[format!("{reading}{} ({})", claim.says, claim.place)], " "));
         page.push_str(&wrapped(&claim.steps, ", "));
         if let Some(note) = &claim.note {
             page.push_str(&wrapped(&[format!("note: {note}")], " "));
@@ -46,7 +50,7 @@ fn line(claim: &ClaimReport) -> String {
         Unit::Share | Unit::Count => "",
     };
     format!(
-        "{:<48} {:>8} {:>10} {could_be:>15}  {}\n",
+        "{:<49} {:>7} {:>10} {could_be:>15}  {}\n",
         claim.id,
         format!("{}{percent}", claim.printed),
         format!("{}{percent}", number(claim.recomputed.value)),
@@ -63,13 +67,22 @@ fn name(verdict: Verdict) -> &'static str {
 }
 
 fn summary(claims: &[ClaimReport]) -> String {
-    let count = |verdict| claims.iter().filter(|claim| claim.verdict == verdict).count();
+    let (sentences, readings): (Vec<_>, Vec<_>) =
+        claims.iter().partition(|claim| claim.reading_of.is_none());
+    let count = |verdict| sentences.iter().filter(|claim| claim.verdict == verdict).count();
+    let is_saved = |claim: &&&ClaimReport| {
+        let mut others = readings.iter().filter(|of| of.reading_of.as_ref() == Some(&claim.id));
+        claim.verdict == Verdict::DoesNotFollow
+            && others.any(|other| other.verdict != Verdict::DoesNotFollow)
+    };
     format!(
-        "{} claims: {} follow, {} only within the rounding of the cells, {} do not follow",
-        claims.len(),
+        "{} sentences: {} follow, {} only within the rounding of the cells, {} do not follow\n\
+         ({} of these would in another reading)",
+        sentences.len(),
         count(Verdict::Follows),
         count(Verdict::FollowsWithinRounding),
-        count(Verdict::DoesNotFollow)
+        count(Verdict::DoesNotFollow),
+        sentences.iter().filter(is_saved).count()
     )
 }
 
