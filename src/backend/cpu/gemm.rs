@@ -4,8 +4,8 @@
 //! the next panel is asked for while this one is used. A is used block by block (at most
 //! [`ROW_BLOCK`] rows, and as many columns as fit a quarter of the second-level cache: it then
 //! stays there while all panels pass by). Bytes moved per call: W once per row block, A once, C
-//! once per block of A. Copying A's block together was tried: it gained nothing that its cost did not eat,
-//! as long as rows do not stand a power of two apart (`buffer`).
+//! once per block of A. Copying A's block together was tried: it gained nothing that its cost did
+//! not eat, as long as rows do not stand a power of two apart (`buffer`).
 //!
 //! The inner dimension is walked in order, whatever the blocking: between blocks the sums rest in
 //! C, and storing an f32 loses nothing.
