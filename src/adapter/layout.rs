@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::config::Config;
+use super::pool::Likeness;
 use crate::error::{Error, Result};
 use crate::tensors::{Slot, Tensors};
 
@@ -46,12 +47,12 @@ impl ModuleLayout {
     }
 
     /// The name of A's tensor in a file.
-    pub(super) fn a_name(&self) -> String {
+    pub fn a_name(&self) -> String {
         a_name(&self.name)
     }
 
     /// The name of B's tensor in a file.
-    pub(super) fn b_name(&self) -> String {
+    pub fn b_name(&self) -> String {
         format!("{PREFIX}{}{SUFFIX_B}", self.name)
     }
 }
@@ -81,8 +82,9 @@ impl Layout {
         Self { modules, len }
     }
 
-    /// The first difference from `other`, as "what is ours, what is theirs" of some module.
-    pub(super) fn first_difference(&self, other: &Self) -> Option<Difference> {
+    /// The first difference from `other`, as "what is ours, what is theirs" of some module, in what
+    /// must be alike.
+    pub(super) fn first_difference(&self, other: &Self, likeness: Likeness) -> Option<Difference> {
         let names = |layout: &Self| -> BTreeSet<String> {
             layout.modules.iter().map(|module| module.name.clone()).collect()
         };
@@ -98,9 +100,18 @@ impl Layout {
             };
             let shape = |module: &ModuleLayout| format!("({}, {})", module.d_out, module.d_in);
             let name = &ours.name;
-            differ("rank", ours.rank.to_string(), theirs.rank.to_string(), name)
-                .or_else(|| differ("shape", shape(ours), shape(theirs), name))
-                .or_else(|| differ("scale", ours.scale.to_string(), theirs.scale.to_string(), name))
+            let of_shape = || differ("shape", shape(ours), shape(theirs), name);
+            match likeness {
+                Likeness::Updates => of_shape(),
+                Likeness::Factors => {
+                    let (our_scale, their_scale) = (ours.scale, theirs.scale);
+                    differ("rank", ours.rank.to_string(), theirs.rank.to_string(), name)
+                        .or_else(of_shape)
+                        .or_else(|| {
+                            differ("scale", our_scale.to_string(), their_scale.to_string(), name)
+                        })
+                }
+            }
         })
     }
 

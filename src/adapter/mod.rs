@@ -15,6 +15,7 @@ mod materialise;
 mod norms;
 mod patterns;
 mod pool;
+mod resize;
 mod save;
 mod targets;
 
@@ -22,5 +23,5 @@ pub use config::{Config, Scaling};
 pub use expert::Expert;
 pub use layout::{Layout, ModuleLayout};
 pub use materialise::{materialise, materialise_into};
-pub use pool::Pool;
+pub use pool::{Likeness, Pool, check_alike, folders};
 pub use save::{Adapter, save};

@@ -23,32 +23,9 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Opens every adapter folder in `dir`, in the order of their names. Files and hidden folders
-    /// are passed over; a folder that is not an adapter is an error.
+    /// Opens every adapter folder in `dir`, as [`folders`] finds them.
     pub fn open(dir: &Path) -> Result<Self> {
-        let mut folders = Vec::new();
-        for entry in fs::read_dir(dir).map_err(Error::io(dir, "list"))? {
-            let path = entry.map_err(Error::io(dir, "list"))?.path();
-            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-            // A link that leads nowhere is an expert that would be missing, and so an error.
-            if !hidden && fs::metadata(&path).map_err(Error::io(&path, "inspect"))?.is_dir() {
-                folders.push(path);
-            }
-        }
-        folders.sort();
-        if folders.is_empty() {
-            let what = if dir.join(CONFIG_FILE).exists() {
-                "this is one adapter, wanted a folder of adapter folders"
-            } else {
-                "no folders in it, wanted a folder of adapter folders"
-            };
-            return Err(Error::input(dir, what));
-        }
-        if let Some(folder) = folders.iter().find(|folder| !folder.join(CONFIG_FILE).exists()) {
-            let what =
-                format!("no {CONFIG_FILE} in it, wanted an adapter in every folder of a pool");
-            return Err(Error::input(folder, what));
-        }
+        let folders = folders(dir)?;
         // Checked side by side; the first in order of name gives the error.
         let opened: Vec<Result<Expert>> =
             folders.par_iter().map(|folder: &PathBuf| Expert::open(folder)).collect();
@@ -57,17 +34,7 @@ impl Pool {
 
     /// A pool of these experts, in this order.
     pub fn from_experts(experts: Vec<Expert>) -> Result<Self> {
-        let Some(first) = experts.first() else {
-            return Err(Error::Usage("a pool wants at least one expert, none was given".into()));
-        };
-        for other in &experts[1..] {
-            check_alike(first, other)?;
-        }
-        // Members may leave the base unsaid; those that say it must agree among themselves.
-        let mut with_base = experts.iter().filter(|expert| expert.config().base.is_some());
-        if let Some(first) = with_base.next() {
-            with_base.try_for_each(|other| check_same_base(first, other))?;
-        }
+        check_alike(&experts, Likeness::Factors)?;
         Ok(Self { experts })
     }
 
@@ -87,6 +54,59 @@ impl Pool {
     }
 }
 
+/// The adapter folders in `dir`, sorted by name. Files and hidden folders are passed over; a folder
+/// that is not an adapter is an error, and so is a `dir` without any.
+pub fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io(dir, "list"))? {
+        let path = entry.map_err(Error::io(dir, "list"))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        // A link that leads nowhere is an expert that would be missing, and so an error.
+        if !hidden && fs::metadata(&path).map_err(Error::io(&path, "inspect"))?.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    if folders.is_empty() {
+        let what = if dir.join(CONFIG_FILE).exists() {
+            "this is one adapter, wanted a folder of adapter folders"
+        } else {
+            "no folders in it, wanted a folder of adapter folders"
+        };
+        return Err(Error::input(dir, what));
+    }
+    if let Some(folder) = folders.iter().find(|folder| !folder.join(CONFIG_FILE).exists()) {
+        let what = format!("no {CONFIG_FILE} in it, wanted an adapter in every folder of a pool");
+        return Err(Error::input(folder, what));
+    }
+    Ok(folders)
+}
+
+/// How alike experts must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likeness {
+    /// For sums of A's and of B's: the same modules, shapes, ranks and scales.
+    Factors,
+    /// For sums of scale * B A: the same modules and shapes.
+    Updates,
+}
+
+/// Refuses experts, of which there must be one at least, that are not alike or not of one base.
+pub fn check_alike(experts: &[Expert], likeness: Likeness) -> Result<()> {
+    let Some(first) = experts.first() else {
+        return Err(Error::Usage("a pool wants at least one expert, none was given".into()));
+    };
+    for other in &experts[1..] {
+        check_pair(first, other, likeness)?;
+    }
+    // Members may leave the base unsaid; those that say it must agree among themselves.
+    let mut with_base = experts.iter().filter(|expert| expert.config().base.is_some());
+    if let Some(first) = with_base.next() {
+        with_base.try_for_each(|other| check_same_base(first, other))?;
+    }
+    Ok(())
+}
+
 fn check_same_base(first: &Expert, other: &Expert) -> Result<()> {
     if first.config().base == other.config().base {
         return Ok(());
@@ -95,8 +115,8 @@ fn check_same_base(first: &Expert, other: &Expert) -> Result<()> {
     differ("base_model_name_or_path", first, &base(first), other, &base(other))
 }
 
-fn check_alike(first: &Expert, other: &Expert) -> Result<()> {
-    match first.layout().first_difference(other.layout()) {
+fn check_pair(first: &Expert, other: &Expert, likeness: Likeness) -> Result<()> {
+    match first.layout().first_difference(other.layout(), likeness) {
         None => Ok(()),
         Some(found) => {
             let what = format!("{} of module {:?}", found.what, found.module);
