@@ -2,7 +2,7 @@
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
 //! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example`, `stats` |
-//! `claims`, `model` | `task`, `swarm`, `baseline` | `audit`, `run` | `commands` | the binary.
+//! `claims`, `model`, `baseline` | `task`, `swarm` | `audit`, `run` | `commands` | the binary.
 
 pub mod adapter;
 pub mod audit;

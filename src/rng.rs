@@ -32,6 +32,8 @@ pub enum Purpose {
     Sampling = 8,
     /// Orders of examples.
     Shuffle = 9,
+    /// Which elements of a tensor an expert keeps (DARE); the particle is the expert.
+    Mask = 10,
 }
 
 /// All draws of one seed.
