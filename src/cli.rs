@@ -1,8 +1,12 @@
 //! The command line.
 
+mod merge;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use merge::{MergeArgs, MethodArg, SpaceArg};
 
 use crate::mode::Mode;
 use crate::task::Split;
@@ -28,6 +32,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Continue prompts greedily.
     Generate(GenerateArgs),
+    /// Make one adapter of several by a formula.
+    Merge(MergeArgs),
     /// Print what a base model, an adapter, a pool, a run or a suite is made of.
     Inspect(InspectArgs),
     /// Make any particle of any iteration of a run again.

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Command::Search(args) => commands::search::run(args, format),
         Command::Eval(args) => commands::eval::run(args, format),
         Command::Generate(args) => commands::generate::run(args, format),
+        Command::Merge(args) => commands::merge::run(args, format),
         Command::Inspect(args) => commands::inspect::run(args, format),
         Command::Rebuild(args) => commands::rebuild::run(args, format),
         Command::Example(args) => commands::example::run(args, format),

@@ -8,6 +8,7 @@ pub mod example;
 pub mod generate;
 pub mod inspect;
 mod inspect_suite;
+pub mod merge;
 pub mod rebuild;
 pub mod search;
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! As mergekit has it, which is where the mean of the cosines comes from: Jang et al. have one
-//! angle. t is at most 1 and may be negative; where it is singular, at c = -1 / (N - 1), the base is
-//! what is left.
+//! angle. t is at most 1 and may be negative; where it is singular, at c = -1 / (N - 1), what is
+//! left is the base.
 
 use super::Tensors;
 use super::slerp::dot;
