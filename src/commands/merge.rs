@@ -38,8 +38,12 @@ pub fn run(args: MergeArgs, format: Format) -> Result<()> {
             let base: BaseOf = &weights_of;
             merge(&experts, &method, Space::Full(base))?
         }
+        (SpaceArg::Full, None) => {
+            let what = "--space full wants --base, whose weights are merged";
+            return Err(Error::Usage(what.into()));
+        }
         (SpaceArg::Delta, _) => merge(&experts, &method, Space::Delta)?,
-        (SpaceArg::Factor | SpaceArg::Full, _) => merge(&experts, &method, Space::Factor)?,
+        (SpaceArg::Factor, _) => merge(&experts, &method, Space::Factor)?,
     };
 
     let (method, space) = (name_of(args.method), name_of(space));
@@ -81,13 +85,10 @@ fn check_options(args: &MergeArgs) -> Result<()> {
             return Err(Error::Usage(format!("{option} means nothing to {method}")));
         }
     }
-    match (args.space, &args.base) {
-        (Some(SpaceArg::Full), None) => {
-            Err(Error::Usage("--space full wants --base, whose weights are merged".into()))
-        }
-        (Some(SpaceArg::Full), Some(_)) | (_, None) => Ok(()),
-        (_, Some(_)) => Err(Error::Usage("--base means nothing without --space full".into())),
+    if args.base.is_some() && args.space != Some(SpaceArg::Full) {
+        return Err(Error::Usage("--base means nothing without --space full".into()));
     }
+    Ok(())
 }
 
 /// The folders as they are given; one that is not an adapter stands for the adapters in it.

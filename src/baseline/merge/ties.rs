@@ -9,8 +9,13 @@
 //! As mergekit has it: the vote is among weighted offsets (in the TIES paper, unweighted ones) and
 //! the trimming is per tensor. Of equal magnitudes the earlier elements stay.
 
+use rayon::prelude::*;
+
 use super::Tensors;
 use super::linear::Divide;
+
+/// Elements that one thread merges at a time.
+const BLOCK: usize = 1 << 14;
 
 /// What a vote on the sign counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +36,7 @@ pub fn ties(
 ) -> Vec<f32> {
     assert_eq!(densities.len(), tensors.experts.len(), "one density for each tensor");
     let trim = |(expert_idx, &density): (usize, &f64)| trimmed(tensors, expert_idx, density);
-    let kept: Vec<Option<Vec<bool>>> = densities.iter().enumerate().map(trim).collect();
+    let kept: Vec<Option<Vec<bool>>> = densities.par_iter().enumerate().map(trim).collect();
     let factors = vec![1.0; densities.len()];
     consensus(tensors, &Offsets { kept: &kept, factors: &factors }, weights, election, divide)
 }
@@ -72,9 +77,7 @@ pub(super) fn consensus(
 ) -> Vec<f32> {
     let n_experts = tensors.experts.len();
     assert_eq!(weights.len(), n_experts, "one weight for each tensor");
-    let mut weighted = vec![0.0; n_experts]; // w_i d_i of one element
-    let mut out = Vec::with_capacity(tensors.len());
-    for i in 0..tensors.len() {
+    let value = |i: usize, weighted: &mut [f64]| {
         for (expert_idx, weighted) in weighted.iter_mut().enumerate() {
             let is_kept = offsets.kept[expert_idx].as_ref().is_none_or(|kept| kept[i]);
             let offset = offsets.factors[expert_idx] * tensors.offset(expert_idx, i);
@@ -96,8 +99,15 @@ pub(super) fn consensus(
             Divide::ByWeights if weight != 0.0 => weight,
             _ => 1.0,
         };
-        out.push((tensors.base_at(i) + mix / divisor) as f32);
-    }
+        (tensors.base_at(i) + mix / divisor) as f32
+    };
+    let mut out = vec![0.0; tensors.len()];
+    out.par_chunks_mut(BLOCK).enumerate().for_each(|(block_idx, out)| {
+        let mut weighted = vec![0.0; n_experts]; // w_i d_i of one element
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = value(block_idx * BLOCK + i, &mut weighted);
+        }
+    });
     out
 }
 
