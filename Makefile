@@ -39,12 +39,12 @@ static: setup ## the program without any shared library, and the proof of it
 		| grep -Eq 'statically linked|not a dynamic executable'
 
 test: lint ## formatting, lints and all tests; the golden ones name each case
-	$(CARGO) test --locked -- --skip golden
-	$(CARGO) test --locked golden -- --nocapture
+	$(CARGO) test --locked --features train -- --skip golden
+	$(CARGO) test --locked --features train golden -- --nocapture
 
 lint: setup ## formatting and lints
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features train -- -D warnings
 
 format: setup ## format the sources
 	$(CARGO) fmt

@@ -1,8 +1,9 @@
 //! Model Swarms: adapts language-model experts by swarm search.
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
-//! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example`, `stats` |
-//! `claims`, `model`, `baseline` | `task`, `swarm` | `audit`, `run` | `commands` | the binary.
+//! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example`, `stats`,
+//! `train` | `claims`, `model`, `baseline` | `task`, `swarm` | `audit`, `run` | `commands` | the
+//! binary.
 
 pub mod adapter;
 pub mod audit;
@@ -23,3 +24,5 @@ pub mod suite;
 pub mod swarm;
 pub mod task;
 pub mod tensors;
+#[cfg(feature = "train")]
+pub mod train;

@@ -1,0 +1,74 @@
+//! The decoder that is trained is the decoder that is run.
+#![cfg(feature = "train")]
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+use model_swarms::adapter::Expert;
+use model_swarms::backend::cpu::Isa;
+use model_swarms::example;
+use model_swarms::model::decode::{Job, Report, generate};
+use model_swarms::model::lora::{Adapted, Places};
+use model_swarms::model::{Application, Model};
+use model_swarms::tensors::Tensors;
+use model_swarms::train::decoder::{Decoder, LINEARS, Lora, Sizes, Weights};
+
+fn tensor(file: &Tensors, name: &str, shape: &[usize]) -> Tensor {
+    Tensor::from_vec(file.get(name, shape).unwrap().to_f32(), shape, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn trained_and_run_decoders_agree() {
+    // If this fails, a testbed is trained for another model than the one that the search runs.
+    let dir = tempfile::tempdir().unwrap();
+    let (base, experts) = (dir.path().join("base"), dir.path().join("experts"));
+    example::write_base(&base, 1).unwrap();
+    example::write_experts(&experts, 1).unwrap();
+    let expert = Expert::open(&experts.join(example::EXPERTS[3])).unwrap();
+    let model = Model::open(&base, Isa::detect(), Some(Application::Merged)).unwrap();
+    let config = &model.config;
+    let sizes = Sizes {
+        vocab_size: config.vocab_size,
+        dim: config.dim,
+        n_layers: config.n_layers,
+        n_heads: config.n_heads,
+        n_kv_heads: config.n_kv_heads,
+        head_dim: config.head_dim,
+        ffn_dim: config.ffn_dim,
+    };
+    let file = Tensors::open(&base.join("model.safetensors")).unwrap();
+    let weights: Weights = sizes
+        .tensors()
+        .into_iter()
+        .map(|(name, shape)| (name.clone(), tensor(&file, &name, &shape)))
+        .collect();
+    let path = experts.join(example::EXPERTS[3]).join("adapter_model.safetensors");
+    let file = Tensors::open(&path).unwrap();
+    let rank = 8;
+    let mut factors = BTreeMap::new();
+    for layer in 0..sizes.n_layers {
+        for linear in LINEARS {
+            let (n_out, n_in) = sizes.linear(linear);
+            let name = format!("model.layers.{layer}.{linear}");
+            let of = |factor: &str| format!("base_model.model.{name}.lora_{factor}.weight");
+            let a = tensor(&file, &of("A"), &[rank, n_in]);
+            let b = tensor(&file, &of("B"), &[n_out, rank]);
+            factors.insert(name, (a, b));
+        }
+    }
+    let places = Places::find(expert.layout(), config, &path).unwrap();
+    let adapted = [Adapted::Base, model.adapt(&places, &expert.to_adapter())];
+    let prompt: Vec<u32> = vec![2, 300, 301, 345, 700, 701, 12, 999, 400, 401, 402];
+    for (adapted, scale) in adapted.into_iter().zip([None, Some(2.0)]) {
+        let job = Job { adapter_idx: 0, tokens: &prompt, max_new_tokens: 1 };
+        let run = generate(&model, &[adapted], &[job], &[], 1, Report::Logits);
+        let lora = scale.map(|scale| Lora { factors: &factors, scale });
+        let decoder = Decoder { sizes, weights: &weights, lora };
+        let tokens = Tensor::from_slice(&prompt, (1, prompt.len()), &Device::Cpu).unwrap();
+        let logits = decoder.forward(&tokens).unwrap().to_vec2::<f32>().unwrap();
+        let pairs = logits[prompt.len() - 1].iter().zip(run[0].logits.as_ref().unwrap());
+        for (token, (trained, run)) in pairs.enumerate() {
+            assert!((trained - run).abs() < 1e-4, "token {token}: {trained} {run}, {scale:?}");
+        }
+    }
+}
