@@ -1,12 +1,14 @@
 //! The command line.
 
 mod merge;
+mod reproduce;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use merge::{MergeArgs, MethodArg, SpaceArg};
+pub use reproduce::{ReproduceArgs, ScaleArg};
 
 use crate::mode::Mode;
 use crate::task::Split;
@@ -34,6 +36,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Make one adapter of several by a formula.
     Merge(MergeArgs),
+    /// Compute a table of the paper again.
+    Reproduce(ReproduceArgs),
     /// Print what a base model, an adapter, a pool, a run or a suite is made of.
     Inspect(InspectArgs),
     /// Make any particle of any iteration of a run again.

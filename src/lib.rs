@@ -2,8 +2,8 @@
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
 //! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example`, `stats`,
-//! `train` | `claims`, `model`, `baseline` | `task`, `swarm` | `audit`, `run` | `commands` | the
-//! binary.
+//! `train` | `claims`, `model`, `baseline` | `task`, `swarm` | `audit`, `run`, `testbed` | `plan` |
+//! `reproduce` | `commands` | the binary.
 
 pub mod adapter;
 pub mod audit;
@@ -17,6 +17,8 @@ pub mod example;
 pub mod files;
 pub mod mode;
 pub mod model;
+pub mod plan;
+pub mod reproduce;
 pub mod rng;
 pub mod run;
 pub mod stats;
@@ -24,5 +26,6 @@ pub mod suite;
 pub mod swarm;
 pub mod task;
 pub mod tensors;
+pub mod testbed;
 #[cfg(feature = "train")]
 pub mod train;

@@ -34,6 +34,8 @@ pub enum Purpose {
     Shuffle = 9,
     /// Which elements of a tensor an expert keeps (DARE); the particle is the expert.
     Mask = 10,
+    /// A run's choice from a suite's grid of hyperparameters; the iteration is the run.
+    Grid = 11,
 }
 
 /// All draws of one seed.

@@ -31,10 +31,11 @@ pub fn run(args: MergeArgs, format: Format) -> Result<()> {
         MethodArg::Linear | MethodArg::Slerp => SpaceArg::Factor,
         MethodArg::Ties | MethodArg::DareTies | MethodArg::ModelStock => SpaceArg::Delta,
     });
-    let base = args.base.as_deref().map(Base::open).transpose()?;
+    let base = args.base.as_deref().map(|base| BaseFiles::open(&locate(base)?));
+    let base = base.transpose()?;
     let merged = match (space, &base) {
         (SpaceArg::Full, Some(base)) => {
-            let weights_of = |module: &ModuleLayout| base.weights(module);
+            let weights_of = |module: &ModuleLayout| base.adapted_by(module);
             let base: BaseOf = &weights_of;
             merge(&experts, &method, Space::Full(base))?
         }
@@ -154,40 +155,15 @@ fn method(args: &MergeArgs, n_experts: usize) -> (Method<'static>, Value) {
     }
 }
 
-/// The base model, as far as merging needs it.
-struct Base {
-    dir: PathBuf,
-    files: BaseFiles,
-}
-
-impl Base {
-    fn open(base: &str) -> Result<Self> {
-        let dir = locate(base)?;
-        let files = BaseFiles::open(&dir)?;
-        Ok(Self { dir, files })
-    }
-
-    /// The weights that a module of the experts adapts.
-    fn weights(&self, module: &ModuleLayout) -> Result<Vec<f32>> {
-        let name = format!("{}.weight", module.name);
-        let tensor = self.files.get(&name, &[module.d_out, module.d_in])?;
-        if let Some((at, value)) = tensor.first_non_finite() {
-            let what = format!("tensor {name:?} is {value} at index {at}, wanted numbers");
-            return Err(Error::input(&self.dir, what));
-        }
-        Ok(tensor.to_f32())
-    }
-}
-
 /// "SHA-256  file" of every input, computed side by side, in the order of the experts.
-fn hashes(experts: &[Expert], base: Option<&Base>) -> Result<Vec<String>> {
+fn hashes(experts: &[Expert], base: Option<&BaseFiles>) -> Result<Vec<String>> {
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     for expert in experts {
         for name in ["adapter_config.json", "adapter_model.safetensors"] {
             files.push((format!("{}/{name}", expert.name), expert.dir().join(name)));
         }
     }
-    for path in base.into_iter().flat_map(|base| base.files.paths()) {
+    for path in base.into_iter().flat_map(|base| base.paths()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         files.push((format!("base/{name}"), path.to_path_buf()));
     }

@@ -10,6 +10,7 @@ pub mod inspect;
 mod inspect_suite;
 pub mod merge;
 pub mod rebuild;
+pub mod reproduce;
 pub mod search;
 
 use std::io::{self, Write};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::config::{Config, Output};
+use crate::adapter::ModuleLayout;
 use crate::backend::cpu::packed::{Part, Weights};
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -167,6 +168,12 @@ impl BaseFiles {
             ));
         };
         self.files[file_idx].get(name, shape)
+    }
+
+    /// The weights that a module of an adapter changes: (d_out, d_in), row-major, all finite.
+    pub fn adapted_by(&self, module: &ModuleLayout) -> Result<Vec<f32>> {
+        let name = format!("{}.weight", module.name);
+        Ok(self.finite(&name, &[module.d_out, module.d_in])?.to_f32())
     }
 
     /// The tensor `name`, whose values must all be finite.

@@ -6,11 +6,21 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::adapter::{Adapter, Config, save};
+use crate::adapter::{Adapter, Config, Layout, save};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::lora::{Adapted, Places};
 use crate::tensors::Dtype;
+
+/// Adapted weights under evaluation may take this much memory together.
+const ADAPTED_BYTES: usize = 1 << 30;
+
+/// How many adapters of this layout are measured on `model` at once, for the memory they take.
+pub fn at_once(model: &Model, layout: &Layout) -> usize {
+    let adapter_bytes = layout.len * size_of::<f32>();
+    let each = model.adapted_bytes() + 2 * adapter_bytes;
+    (ADAPTED_BYTES / each.max(1)).max(1)
+}
 
 /// Things that a task can measure.
 pub enum Candidates<'a> {

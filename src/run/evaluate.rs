@@ -149,6 +149,29 @@ impl Evaluator {
         Ok(scores.into_iter().map(|parts| self.task.combine(parts)).collect())
     }
 
+    /// How unlikely each candidate finds the validation prompts: the mean over prompts of the mean
+    /// negative log-likelihood per token, in nats. Of a task whose prompts are answered in words;
+    /// prompts are taken as raw text.
+    pub fn prompt_losses(&self, candidates: &Candidates) -> Result<Vec<f64>> {
+        let mut texts = Vec::new();
+        for part in &self.task.parts {
+            if let Work::Generate { prompts, .. } = part.work(Split::Dev)? {
+                let text = |scored| ScoredText { prompt: String::new(), scored };
+                texts.extend(prompts.into_iter().map(text));
+            }
+        }
+        assert!(!texts.is_empty(), "a task without prompts has no losses");
+        let adapted = candidates.adapted(&self.base.model);
+        let mean = |answers: Answers| {
+            let Answers::LogLikelihoods(prompts) = answers else {
+                unreachable!("texts were measured")
+            };
+            let losses = prompts.iter().map(|prompt| -prompt.sum / prompt.n_tokens.max(1) as f64);
+            losses.sum::<f64>() / prompts.len() as f64
+        };
+        Ok(self.log_likelihoods(&adapted, &texts)?.into_iter().map(mean).collect())
+    }
+
     /// What each candidate answers to its work; all works are of one form.
     fn answers(
         &self,

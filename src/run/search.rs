@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::candidates::Candidates;
+use super::candidates::{Candidates, at_once};
 use super::evaluate::{Base, Evaluator, Options};
 use super::fingerprint::{RunFile, hashes, prepare_directory};
 use super::progress::{Progress, Source};
@@ -24,9 +24,6 @@ use crate::swarm::{
     Coefficients, Header, IterationRecord, Journal, Outcome, Search, Space, Start, Weights,
 };
 use crate::task::{Kind, Score, Split, Task};
-
-/// Adapted weights under evaluation may take this much memory together.
-const ADAPTED_BYTES: usize = 1 << 30;
 
 /// What the user asked for.
 pub struct Request {
@@ -81,9 +78,7 @@ impl Inputs {
 
     /// Particles that are under evaluation at once.
     fn group(&self) -> usize {
-        let adapter_bytes = self.pool.layout().len * size_of::<f32>();
-        let each = self.evaluator.base.model.adapted_bytes() + 2 * adapter_bytes;
-        (ADAPTED_BYTES / each.max(1)).max(1)
+        at_once(&self.evaluator.base.model, self.pool.layout())
     }
 }
 

@@ -113,6 +113,11 @@ impl Task {
         Ok(Self { name, parts, multi_zero, inputs })
     }
 
+    /// Keeps at most so many examples of each split and part, the first ones.
+    pub fn truncate(&mut self, n_dev: usize, n_test: usize) {
+        self.parts.iter_mut().for_each(|part| part.truncate(n_dev, n_test));
+    }
+
     /// How many examples `split` has, over all parts.
     pub fn n_examples(&self, split: Split) -> usize {
         self.parts.iter().map(|part| part.n_examples(split)).sum()

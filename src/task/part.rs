@@ -108,6 +108,14 @@ impl Part {
         Ok(Self { name: file.name, kind, quirks, path: path.to_path_buf(), source })
     }
 
+    /// Keeps at most so many examples of each split, the first ones; a command has none to drop.
+    pub(super) fn truncate(&mut self, n_dev: usize, n_test: usize) {
+        if let Source::Data { dataset, .. } = &mut self.source {
+            dataset.dev.truncate(n_dev);
+            dataset.test.truncate(n_test);
+        }
+    }
+
     /// How many examples `split` has; a command counts as one.
     pub fn n_examples(&self, split: Split) -> usize {
         match &self.source {

@@ -1,0 +1,50 @@
+//! The command line of `reproduce`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::RunArgs;
+use crate::suite::Scale;
+
+/// `--scale`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScaleArg {
+    /// Few examples and short searches.
+    Smoke,
+    /// The paper's sizes.
+    Full,
+}
+
+impl From<ScaleArg> for Scale {
+    fn from(scale: ScaleArg) -> Self {
+        match scale {
+            ScaleArg::Smoke => Self::Smoke,
+            ScaleArg::Full => Self::Full,
+        }
+    }
+}
+
+/// `model-swarms reproduce`
+#[derive(Debug, Args)]
+pub struct ReproduceArgs {
+    /// The number of a table of the paper.
+    #[arg(long, value_name = "N")]
+    pub table: u32,
+    /// Base model, experts and tasks: see suites/paper.toml for a template.
+    #[arg(long, value_name = "FILE.toml")]
+    pub testbed: PathBuf,
+    /// How large.
+    #[arg(long, value_enum, default_value = "smoke")]
+    pub scale: ScaleArg,
+    /// A seed in the place of the suite's.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// The folder of the results, where a run that was interrupted goes on
+    /// [default: reproduced/tableNN-SCALE]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// How the model is run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}

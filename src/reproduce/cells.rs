@@ -1,0 +1,88 @@
+//! A finished cell is one file: written in one piece, and taken up by the next run if it was made
+//! of the same inputs by the same job.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::files::{read_text, write_atomic};
+use crate::plan::Job;
+
+/// A cell's number, and how it came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellRecord {
+    /// The row's name.
+    pub row: String,
+    /// The column's name.
+    pub column: String,
+    /// The suite's seed.
+    pub seed: u64,
+    /// f on the validation examples, which guided the method.
+    pub dev: f64,
+    /// The same on the test examples, where there are some.
+    pub test: Option<f64>,
+    /// Validation examples.
+    pub n_dev: usize,
+    /// Test examples.
+    pub n_test: usize,
+    /// How often f was asked for.
+    pub calls: u64,
+    /// What won.
+    pub winner: Value,
+    /// Everything that the number depends on, besides the input files.
+    pub job: Value,
+    /// SHA-256 of the job and of the SHA-256 of every input file.
+    pub fingerprint: String,
+}
+
+/// What a cell is made of, in 64 hexadecimal digits: the program's version, the experts in their
+/// order, the input files by role and SHA-256, and the job.
+pub fn fingerprint(job: &Job, experts: &[String], files: &BTreeMap<&str, &str>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let made_of = json!({"version": version, "experts": experts, "sha256": files, "job": job});
+    let digest = Sha256::digest(made_of.to_string().as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The cell that is kept at `path`; none if there is no such file.
+///
+/// # Errors
+/// A file that is no cell, or one made of other inputs or by another job.
+pub fn read(path: &Path, fingerprint: &str) -> Result<Option<CellRecord>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let cell: CellRecord = serde_json::from_str(&read_text(path)?)
+        .map_err(|error| Error::input(path, format!("not a cell: {error}")))?;
+    if cell.fingerprint != fingerprint {
+        let what = "was made with other inputs or settings; choose another folder, or remove this \
+                    file to have the cell computed again";
+        return Err(Error::input(path, what));
+    }
+    Ok(Some(cell))
+}
+
+/// Keeps a cell.
+pub fn write(path: &Path, cell: &CellRecord) -> Result<()> {
+    let json = serde_json::to_string_pretty(cell).expect("plain data");
+    write_atomic(path, |file| writeln!(file, "{json}"))
+}
+
+/// The folder of the cells in `out`, which must be a folder of cells, empty, or not there; makes
+/// nothing.
+pub fn folder(out: &Path) -> Result<PathBuf> {
+    let cells = out.join("cells");
+    let is_used = out.exists()
+        && !cells.is_dir()
+        && std::fs::read_dir(out).map_err(Error::io(out, "list"))?.next().is_some();
+    if is_used {
+        let what = "holds files but no cells, wanted an empty folder or one that is not there";
+        return Err(Error::input(out, what));
+    }
+    Ok(cells)
+}

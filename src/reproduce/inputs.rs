@@ -1,0 +1,90 @@
+//! What a table is computed from, opened and checked: base model, experts, the adapter of merged
+//! data, and the SHA-256 of every file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::adapter::{Expert, Pool};
+use crate::backend::cpu::Isa;
+use crate::error::{Error, Result};
+use crate::files::sha256;
+use crate::model::lora::Places;
+use crate::run::evaluate::{Base, Options};
+use crate::run::fingerprint::hashes;
+use crate::suite::Suite;
+use crate::task::Task;
+use crate::testbed::{Found, Testbed};
+
+/// Experts and their place in the base model.
+pub struct Inputs {
+    /// The instruction set.
+    pub isa: Isa,
+    /// The experts.
+    pub pool: Pool,
+    /// Where the experts' modules are in the decoder.
+    pub places: Places,
+    /// The adapter of merged data, with its own places.
+    pub data_merge: Option<(Expert, Places)>,
+    /// SHA-256 of the files of base and experts, by role and name.
+    pub sha256: BTreeMap<String, String>,
+    /// The same of the adapter of merged data.
+    pub data_merge_sha256: BTreeMap<String, String>,
+}
+
+impl Inputs {
+    /// Opens what was found of `testbed`, whose base and experts must be there, and checks that it
+    /// fits together and that there are as many experts as the suite wants.
+    pub fn open(
+        testbed: &Testbed,
+        suite: &Suite,
+        found: &Found,
+        options: Options,
+    ) -> Result<(Self, Base)> {
+        let Some(base_dir) = &found.base else {
+            panic!("a testbed without a base was not refused")
+        };
+        let n_experts = found.experts.len();
+        if n_experts != suite.experts {
+            let what = format!("has {n_experts} experts, {} wants {}", suite.item, suite.experts);
+            return Err(Error::input(testbed.path(), what));
+        }
+        let open = |path: &PathBuf| Expert::open(path);
+        let pool = Pool::from_experts(found.experts.iter().map(open).collect::<Result<_>>()?)?;
+        let base = Base::open(base_dir, options)?;
+        let places = Places::find(pool.layout(), &base.model.config, &found.experts[0])?;
+        let data_merge = found.data_merge.as_ref().map(|dir| {
+            let expert = Expert::open(dir)?;
+            let places = Places::find(expert.layout(), &base.model.config, dir)?;
+            Ok((expert, places))
+        });
+        let data_merge = data_merge.transpose()?;
+        let weight_files: Vec<PathBuf> = base.model.paths().map(Path::to_path_buf).collect();
+        let sha256 = hashes(base.dir(), &weight_files, &pool, &[])?;
+        let data_merge_sha256 = match &data_merge {
+            None => BTreeMap::new(),
+            Some((expert, _)) => {
+                let files = ["adapter_config.json", "adapter_model.safetensors"];
+                hashed("data-merge", files.iter().map(|name| expert.dir().join(name)))?
+            }
+        };
+        let isa = options.isa;
+        Ok((Self { isa, pool, places, data_merge, sha256, data_merge_sha256 }, base))
+    }
+}
+
+/// The SHA-256 of a task's files, by their role in column `name`.
+pub fn task_hashes(name: &str, task: &Task) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for (idx, path) in task.inputs.iter().enumerate() {
+        found.extend(hashed(&format!("task/{name}/{idx}"), std::iter::once(path.clone()))?);
+    }
+    Ok(found)
+}
+
+fn hashed(role: &str, paths: impl Iterator<Item = PathBuf>) -> Result<BTreeMap<String, String>> {
+    let hash = |path: PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok((format!("{role}/{name}"), sha256(&path)?))
+    };
+    paths.map(hash).collect()
+}
