@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::mode::Mode;
 use crate::suite::{Budget, Column, Method, Row, Scale, Space, Suite};
 use crate::task::{Kind, Task};
-use crate::testbed::{Found, Purpose};
+use crate::testbed::Found;
 
 /// The cells of a table, column by column, then row by row, then seed by seed.
 #[derive(Debug)]
@@ -32,8 +32,6 @@ pub struct ColumnPlan {
     pub name: String,
     /// The task's name in the testbed.
     pub task: String,
-    /// The files that are missing, if the column cannot be computed.
-    pub missing: Vec<String>,
     /// One or more for each row.
     pub cells: Vec<CellPlan>,
 }
@@ -85,16 +83,13 @@ pub struct Job {
 }
 
 impl Plan {
-    /// The plan of `suite` at `scale` on what was found of a testbed: `found.tasks` are those of the
-    /// suite's columns, in that order. `seeds` stand in the place of the suite's.
+    /// The plan of `suite` at `scale` on what was found of a testbed: `found.tasks` are those of
+    /// the suite's columns, in that order. `seeds` stand in the place of the suite's.
     pub fn new(suite: &Suite, scale: Scale, found: &Found, seeds: &[u64]) -> Result<Self> {
         assert_eq!(found.tasks.len(), suite.columns.len(), "one task for each column");
         let mode = mode_of(suite);
         let mut columns = Vec::with_capacity(suite.columns.len());
         for (column, task) in suite.columns.iter().zip(&found.tasks) {
-            let is_ours = |purpose: &Purpose| *purpose == Purpose::Task(column.task.clone());
-            let missing = found.missing.iter().filter(|missing| is_ours(&missing.purpose));
-            let missing: Vec<String> = missing.map(|missing| missing.to_string()).collect();
             let mut cells = Vec::new();
             for row in &suite.rows {
                 let n_seeds = if row.method.is_random() { seeds.len() } else { 1 };
@@ -110,7 +105,7 @@ impl Plan {
                 }
             }
             let (name, task) = (column.name.clone(), column.task.clone());
-            columns.push(ColumnPlan { name, task, missing, cells });
+            columns.push(ColumnPlan { name, task, cells });
         }
         let plan = Self { columns };
         plan.check_names()?;
@@ -190,6 +185,9 @@ fn job(
 /// Why the row cannot be computed on the task, if so.
 fn lacking(row: &Row, task: Option<&Task>, found: &Found) -> Option<String> {
     let Some(task) = task else { return Some("the task's files are missing".into()) };
+    if task.parts.iter().any(|part| part.kind == Kind::Command) {
+        return Some("a command gives one number, wanted one for each split".into());
+    }
     let answers_in_words =
         |kind: Kind| matches!(kind, Kind::MultipleChoice | Kind::ExactMatch | Kind::Abstain);
     let reason = match &row.method {

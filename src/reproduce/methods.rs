@@ -7,8 +7,8 @@ use super::utility::{Judge, Making};
 use crate::adapter::Layout;
 use crate::baseline::merge::n_layers;
 use crate::baseline::search::{
-    Candidate, Found, Genetic, LoraHub, best_single, dare_ties, evol_merge, greedy_soup, lora_hub,
-    model_stocks, pack_of_llms, plurality, slerp, uniform_soup,
+    Candidate, Found, Genetic, LoraHub, Utility, best_single, dare_ties, evol_merge, greedy_soup,
+    lora_hub, model_stocks, pack_of_llms, plurality, slerp, uniform_soup,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Job, SwarmRun};
@@ -53,13 +53,7 @@ pub fn compute(job: &Job, layout: &Layout, judge: &mut Judge) -> Result<Done> {
 }
 
 /// The methods that are given nothing but f.
-fn search(
-    method: &Method,
-    job: &Job,
-    n: usize,
-    layout: &Layout,
-    f: &mut crate::baseline::search::Utility,
-) -> Result<Found> {
+fn search(method: &Method, job: &Job, n: usize, layout: &Layout, f: &mut Utility) -> Result<Found> {
     let seed = job.seed.unwrap_or_default();
     match method {
         Method::BestSingle => best_single(n, f),

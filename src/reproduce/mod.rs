@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::plan::{Job, Plan, Work, file_name, mode_of};
 use crate::run::evaluate::{Evaluator, Options};
-use crate::suite::{Scale, Suite};
+use crate::suite::{self, Method, Scale, Suite};
 use crate::task::{Split, Task};
 use crate::testbed::{Found, Testbed};
 use inputs::Inputs;
@@ -114,10 +114,12 @@ fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Found> {
     if is_enough {
         return Ok(found);
     }
-    let n_missing = found.missing.len();
+    let n_missing = match found.missing.len() {
+        1 => "an input is missing".to_string(),
+        n => format!("{n} inputs are missing"),
+    };
     let what = format!(
-        "{n_missing} inputs are missing (listed above), wanted a base model, experts and at least \
-         one task of {}",
+        "{n_missing} (listed above), wanted a base model, experts and at least one task of {}",
         suite.item
     );
     Err(Error::input(testbed.path(), what))
@@ -134,7 +136,7 @@ fn pending(plan: &Plan, found: &Found, inputs: &Inputs, folder: &Path) -> Result
         for cell in &column.cells {
             let Work::Compute(job) = &cell.work else { continue };
             let of_data_merge = match job.method {
-                crate::suite::Method::DataMerge => Some(&inputs.data_merge_sha256),
+                Method::DataMerge => Some(&inputs.data_merge_sha256),
                 _ => None,
             };
             let files = [&inputs.sha256, &sha256].into_iter().chain(of_data_merge).flatten();
@@ -223,7 +225,7 @@ fn finish(
             });
         }
     }
-    let report = |(column, task): (&crate::suite::Column, &Option<Task>)| ColumnReport {
+    let report = |(column, task): (&suite::Column, &Option<Task>)| ColumnReport {
         name: column.name.clone(),
         task: column.task.clone(),
         n_dev: task.as_ref().map(|task| task.n_examples(Split::Dev)),

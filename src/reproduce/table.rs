@@ -34,7 +34,7 @@ pub fn text(results: &Results, printed: Option<&Cells>, marks: Marks) -> String 
     };
     page.push_str(&format!(
         "\nIn parentheses the paper's. Of the rows that the paper has, {best} is the best of a \
-         column and {second} the second.\n- not computed, / not applicable.\n"
+         column,\n{second} the second; - not computed, / not applicable.\n"
     ));
     page.push_str(&reasons(results));
     page.push_str(&verdicts(results));
@@ -86,6 +86,7 @@ fn block_text(
             let paper = paper.map_or(String::new(), |paper| format!("({paper})"));
             text.push_str(&format!("  {}{paper:>8}", marked(&ours, place, marks)));
         }
+        text.truncate(text.trim_end().len());
         text.push('\n');
     }
     text
@@ -149,7 +150,8 @@ fn reasons(results: &Results) -> String {
 
 fn verdicts(results: &Results) -> String {
     let mut text = String::from(
-        "\nThe paper's sentences, by the numbers above and against the rows that were computed:\n",
+        "\nThe paper's sentences, by the numbers above up to their samples (95 %),\nagainst the rows that \
+         were computed:\n",
     );
     for report in &results.claims {
         let percent = match report.unit {

@@ -1,13 +1,16 @@
 //! The paper's sentences, judged by the cells that were computed.
 //!
-//! A sentence is judged where the computation finds all items that it speaks of; methods without a
-//! number on an item are left out of the comparison there, as "/" is in the printed table.
+//! A sentence is judged if all tasks that it speaks of were computed; methods without a number are
+//! left out of the comparison, as "/" is in the printed table. A number is known up to its sample
+//! of examples: where the verdict depends on that, the sentence is undecided.
 
 use serde::Serialize;
 
 use super::results::Results;
 use crate::claims::{Cell, Cells, Claims, Judgement, Range, Tables, Unit};
 use crate::error::Result;
+use crate::stats::wilson;
+use crate::suite::Row;
 
 /// One sentence.
 #[derive(Debug, Clone, Serialize)]
@@ -52,21 +55,36 @@ pub fn judge(results: &Results, table: &str) -> Result<Vec<VerdictReport>> {
     Ok(reports)
 }
 
-/// The computed cells, with a column for each task and split: "MMLU dev".
+/// The computed cells, with a column for each task and split that there are: "MMLU dev".
 fn measured(results: &Results) -> Cells {
-    let places: Vec<(&str, &str)> = results
-        .columns
-        .iter()
-        .flat_map(|column| results.splits.iter().map(|split| (column.name.as_str(), &split[..])))
-        .collect();
-    let cell = |value: f64| Cell { text: format!("{value:.3}"), range: Range::exact(value) };
-    let row = |row: &crate::suite::Row| {
-        let value = |(column, split): &(&str, &str)| results.value(&row.name, column, split);
-        places.iter().map(|place| value(place).map(cell)).collect()
+    let mut places: Vec<(&str, &str, usize)> = Vec::new();
+    for column in results.present() {
+        for split in &results.splits {
+            let n = if split == "dev" { column.n_dev } else { column.n_test };
+            places.extend(n.filter(|n| *n > 0).map(|n| (column.name.as_str(), &split[..], n)));
+        }
+    }
+    let row = |row: &Row| {
+        let cell = |(column, split, n): &(&str, &str, usize)| {
+            let value = results.value(&row.name, column, split)?;
+            Some(Cell { text: format!("{value:.3}"), range: up_to_its_sample(value, *n) })
+        };
+        places.iter().map(cell).collect()
     };
     Cells::new(
         results.rows.iter().map(|row| row.name.clone()).collect(),
-        places.iter().map(|(column, split)| format!("{column} {split}")).collect(),
+        places.iter().map(|(column, split, _)| format!("{column} {split}")).collect(),
         results.rows.iter().map(row).collect(),
     )
+}
+
+/// A share of `n` examples with its 95 % interval. Effective reliability, from -1 to 1, is taken as
+/// a share with a sign, as the paper does in its tests; what is no share is taken as exact.
+fn up_to_its_sample(value: f64, n: usize) -> Range {
+    if value.abs() > 1.0 {
+        return Range::exact(value);
+    }
+    let (low, high) = wilson((value.abs() * n as f64).round() as u64, n as u64);
+    let (low, high) = if value < 0.0 { (-high, -low) } else { (low, high) };
+    Range { low: low.min(value), value, high: high.max(value) }
 }
