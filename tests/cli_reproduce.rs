@@ -14,7 +14,7 @@ use common::cli::{
 use common::read_json;
 use model_swarms::backend::cpu::Isa;
 use model_swarms::mode::Mode;
-use model_swarms::reproduce::{CellReport, Request, reproduce};
+use model_swarms::reproduce::{CellReport, Marks, Request, Results, in_print, reproduce, text};
 use model_swarms::run::evaluate::Options;
 use model_swarms::suite::{Scale, Suite};
 use model_swarms::task::{Split, Task, Work};
@@ -271,6 +271,69 @@ fn threads_and_interruptions_change_no_byte() {
     assert_eq!(ran.stderr.matches("calls of f").count(), n_removed + 1, "{}", ran.stderr);
     assert!(n_removed > 5);
     assert_same_files("resumed", &files_of(&two), &wanted);
+}
+
+#[test]
+fn sentences_are_judged_when_their_tasks_are_there() {
+    // Broken: a reader would be told that the paper holds, or not, by other numbers than these.
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/table01.toml");
+    let mut suite = Suite::open(&suite).unwrap();
+    (suite.smoke.dev, suite.smoke.test) = (4, 8);
+    (suite.smoke.budget, suite.smoke.cap) = (24, 24);
+    let (inputs, path) = testbed(&["mmlu"]);
+    let tasks: Vec<String> = suite
+        .columns
+        .iter()
+        .map(|column| format!("{} = \"tasks/mmlu.toml\"\n", column.task))
+        .collect();
+    let file = fs::read_to_string(&path).unwrap();
+    let file = file.replace("tasks = \"tasks\"", &format!("[tasks]\n{}", tasks.concat()));
+    fs::write(&path, file).unwrap();
+    let options = Options { isa: Isa::from_environment().unwrap(), application: None, batch: 16 };
+    let (testbed, scale) = (Testbed::open(&path).unwrap(), Scale::Smoke);
+    let out = inputs.folder.join("out");
+    let printed = in_print(&suite).unwrap();
+    let request = Request { suite, testbed, scale, seed: Some(3), out, options };
+    let results = reproduce(&request, &mut |_| ()).unwrap();
+
+    assert!(results.missing.is_empty() && results.claims.len() > 10);
+    for claim in &results.claims {
+        match &claim.not_judged {
+            None => assert!(claim.verdict.is_some() && claim.measured.is_some(), "{}", claim.id),
+            Some(why) => assert!(why.contains("0 or less"), "{}: {why}", claim.id),
+        }
+    }
+    // "Model Swarms is best in 18 columns", counted here.
+    let baselines = &suite_rows(&results)[..12];
+    let mut n_first = 0.0;
+    for column in &results.columns {
+        for split in ["dev", "test"] {
+            let f = |row: &str| results.value(row, &column.name, split);
+            let best = baselines.iter().filter_map(|row| f(row)).fold(-1.0, f64::max);
+            n_first += f64::from(u8::from(f("Model Swarms").unwrap() >= best));
+        }
+    }
+    let first = results.claims.iter().find(|claim| claim.id == "table01-first-everywhere").unwrap();
+    assert_eq!(first.measured, Some(n_first));
+
+    // A terminal shows the same, with marks of its own.
+    let [plain, terminal] =
+        [Marks::Plain, Marks::Terminal].map(|marks| text(&results, printed.as_ref(), marks));
+    let bare = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[4m"]
+        .iter()
+        .fold(terminal.clone(), |text, code| text.replace(code, ""));
+    let rows = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("Model Swarms "));
+        lines.map(|line| line.replace(['*', '_'], " ")).collect()
+    };
+    assert_eq!(rows(&plain), rows(&bare));
+    assert_eq!(terminal.matches("\u{1b}[1m").count(), plain.matches("*").count() - 1);
+    assert!(plain.contains("(0.605)") && rows(&plain).len() == 6);
+}
+
+/// The names of the rows, in order.
+fn suite_rows(results: &Results) -> Vec<&str> {
+    results.rows.iter().map(|row| row.name.as_str()).collect()
 }
 
 #[test]

@@ -150,8 +150,8 @@ fn reasons(results: &Results) -> String {
 
 fn verdicts(results: &Results) -> String {
     let mut text = String::from(
-        "\nThe paper's sentences, by the numbers above up to their samples (95 %),\nagainst the rows that \
-         were computed:\n",
+        "\nThe paper's sentences, by the numbers above up to their samples (95 %),\n\
+         against the rows that were computed:\n",
     );
     for report in &results.claims {
         let percent = match report.unit {
