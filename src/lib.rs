@@ -1,8 +1,8 @@
 //! Model Swarms: adapts language-model experts by swarm search.
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
-//! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example`, `stats`,
-//! `train` | `claims`, `model`, `baseline` | `task`, `swarm` | `audit`, `run`, `testbed` | `plan` |
+//! `error` | `files`, `rng`, `suite` | `tensors`, `backend` | `adapter`, `example`, `stats` |
+//! `claims`, `model`, `baseline` | `task`, `swarm`, `train` | `audit`, `run`, `testbed` | `plan` |
 //! `reproduce` | `commands` | the binary.
 
 pub mod adapter;

@@ -9,9 +9,10 @@ use model_swarms::backend::cpu::Isa;
 use model_swarms::example;
 use model_swarms::model::decode::{Job, Report, generate};
 use model_swarms::model::lora::{Adapted, Places};
+use model_swarms::model::weights::LINEARS;
 use model_swarms::model::{Application, Model};
 use model_swarms::tensors::Tensors;
-use model_swarms::train::decoder::{Decoder, LINEARS, Lora, Sizes, Weights};
+use model_swarms::train::decoder::{Decoder, Lora, Sizes, Weights};
 
 fn tensor(file: &Tensors, name: &str, shape: &[usize]) -> Tensor {
     Tensor::from_vec(file.get(name, shape).unwrap().to_f32(), shape, &Device::Cpu).unwrap()

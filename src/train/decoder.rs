@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{D, Device, Result, Tensor, Var};
+use candle_core::{D, Device, Result, Tensor};
+
+use crate::model::weights::LINEARS;
 
 /// Sizes of the model.
 #[derive(Debug, Clone, Copy)]
@@ -31,17 +33,6 @@ pub struct Sizes {
 pub const ROPE_THETA: f64 = 10_000.0;
 /// Added to the mean square before its root.
 pub const NORM_EPS: f64 = 1e-6;
-
-/// The linear layers of a decoder layer, as transformers names them.
-pub const LINEARS: [&str; 7] = [
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
 
 impl Sizes {
     /// (outputs, inputs) of a linear layer of [`LINEARS`].
@@ -206,9 +197,4 @@ impl Rope {
         let second = (b.broadcast_mul(&self.cos)? + a.broadcast_mul(&self.sin)?)?;
         Tensor::cat(&[first, second], D::Minus1)
     }
-}
-
-/// Variables from tensors: what [`super::optimizer`] changes.
-pub fn variables(weights: &Weights) -> Result<BTreeMap<String, Var>> {
-    weights.iter().map(|(name, tensor)| Ok((name.clone(), Var::from_tensor(tensor)?))).collect()
 }
