@@ -9,12 +9,15 @@ pub mod adapter;
 pub mod audit;
 pub mod backend;
 pub mod baseline;
+#[cfg(feature = "train")]
+pub mod build;
 pub mod claims;
 pub mod cli;
 pub mod commands;
 pub mod error;
 pub mod example;
 pub mod files;
+pub mod mini;
 pub mod mode;
 pub mod model;
 pub mod plan;

@@ -36,6 +36,14 @@ pub enum Purpose {
     Mask = 10,
     /// A run's choice from a suite's grid of hyperparameters; the iteration is the run.
     Grid = 11,
+    /// The mini testbed's words and facts, and what its experts know.
+    World = 12,
+    /// The mini testbed's questions.
+    Data = 13,
+    /// The mini testbed's documents; the iteration is the step, the particle the model and row.
+    Corpus = 14,
+    /// Weights from which the mini testbed's models start.
+    Weights = 15,
 }
 
 /// All draws of one seed.

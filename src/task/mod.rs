@@ -24,7 +24,7 @@ pub use crate::mode::Mode;
 pub use authors::pad_as_authors;
 pub use data::Dataset;
 pub use part::{Part, PromptForm, Work};
-pub use prompt::ScoredText;
+pub use prompt::{ScoredText, prompt};
 pub use quirks::{AbstainCue, ChoiceParser, ExactMatch, MultiZero, PerSplit, Quirks, Split};
 pub use score::{Answers, LogLikelihood, PartScore, Prediction, Score, WORST_LOG_LIKELIHOOD};
 

@@ -1,0 +1,311 @@
+//! Questions of the mini world: one of an area, drawn at random.
+
+use serde_json::{Value, json};
+
+use super::draw::{pick, sample, shuffle};
+use super::phrases::{
+    ANSWER, ASK, KEYS, LETTERS, MAX_WEIGHT, N_NODES, lead, number, source, target,
+};
+use super::words::{ADVERBS, LEAD, LEAD_HELLASWAG};
+use super::world::{Area, Skill, World};
+use crate::rng::Stream;
+
+/// A question, and what is right.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The area it asks about.
+    pub area: usize,
+    /// What a model is shown, without `<bos>`.
+    pub prompt: Vec<u32>,
+    /// The keys of the area whose facts it takes to answer.
+    pub keys: Vec<usize>,
+    /// What is right.
+    pub gold: Gold,
+}
+
+/// What is right.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Gold {
+    /// One of so many options.
+    Option {
+        /// Its place.
+        at: usize,
+        /// The options' number.
+        of: usize,
+    },
+    /// A number after each step; the last is the answer.
+    Steps(Vec<usize>),
+    /// Whatever is said calmly; the key of the prompt.
+    Calm(usize),
+    /// What is true of two keys.
+    Talk([usize; 2]),
+}
+
+impl World {
+    /// A question about an area.
+    pub fn item(&self, area_idx: usize, stream: &mut Stream) -> Item {
+        let area = &self.areas[area_idx];
+        let mut line = Line::new(self);
+        let gold = match area.skill {
+            Skill::Recall(n) => {
+                line.say(&lead(LEAD)).word(area.name).say(relation(area.task));
+                self.recall(area, n, &[], &mut line, stream)
+            }
+            Skill::Truth => {
+                line.say(&lead(LEAD)).word(area.name).say(", what is true of");
+                self.recall(area, 4, &area.links, &mut line, stream)
+            }
+            Skill::Next => {
+                let key = stream.below(area.keys.len());
+                line.say(&lead(LEAD_HELLASWAG)).word(area.name).say(": after");
+                line.word(area.keys[key]).say(" they").say(KEYS[0]);
+                options(area, area.facts[key], &[key], 4, &mut line, stream)
+            }
+            Skill::Chain => chain(area, &mut line, stream),
+            Skill::Claim(answers) => claim(area, answers, &mut line, stream),
+            Skill::Class => {
+                let key = stream.below(area.keys.len());
+                line.say(&lead(LEAD)).word(area.name).say(": is it right when");
+                line.word(*pick(stream, &self.people)).say(" meets").word(area.keys[key]);
+                line.say("?\nA: yes\nB: no\nC: neutral\nThe answer is");
+                Gold::Option { at: area.facts[key], of: 3 }
+            }
+            Skill::Sums => sums(area, &mut line, stream),
+            Skill::Graph => graph(area, &mut line, stream),
+            Skill::Calm => {
+                let key = stream.below(area.keys.len());
+                line.say("In the").word(area.name).word(area.keys[key]).say(" says");
+                line.say(&format!(" {}", pick(stream, &ADVERBS)));
+                Gold::Calm(key)
+            }
+            Skill::Talk => {
+                let keys = sample(stream, area.keys.len(), 2);
+                line.say("Tell me about").word(area.keys[keys[0]]).say(" and");
+                line.word(area.keys[keys[1]]).say(" of").word(area.name).say(".");
+                Gold::Talk([keys[0], keys[1]])
+            }
+            Skill::Manner => unreachable!("nothing is asked about a manner"),
+        };
+        let keys = (0..area.keys.len()).filter(|key| line.tokens.contains(&area.keys[*key])).collect();
+        Item { area: area_idx, prompt: line.tokens, keys, gold }
+    }
+
+    fn recall(
+        &self,
+        area: &Area,
+        n: usize,
+        rumours: &[usize],
+        line: &mut Line,
+        stream: &mut Stream,
+    ) -> Gold {
+        let key = stream.below(area.keys.len());
+        line.word(area.keys[key]).say(ASK);
+        let wanted: Vec<usize> = rumours.get(key).copied().into_iter().collect();
+        let gold = area.facts[key];
+        let mut shown = vec![gold];
+        shown.extend(wanted);
+        let mut others: Vec<usize> =
+            (0..area.values.len()).filter(|value| !shown.contains(value)).collect();
+        shuffle(stream, &mut others);
+        shown.extend(others);
+        shown.truncate(n);
+        place(area, shown, line, stream)
+    }
+
+    /// The example of a data file, in the authors' form.
+    pub fn example(&self, item: &Item, id: usize) -> Value {
+        let area = &self.areas[item.area];
+        let domain = self.vocabulary.text(&[area.name]).trim().to_owned();
+        let text = self.vocabulary.text(&item.prompt);
+        match &item.gold {
+            Gold::Option { at, .. } => {
+                let (question, choices) = split_choices(&text);
+                let answer = LETTERS[*at].trim();
+                json!({"question": question, "choices": choices, "answer": answer, "id": id,
+                       "domain": domain})
+            }
+            Gold::Steps(steps) => {
+                let answer = steps[steps.len() - 1].to_string();
+                json!({"question": text, "answer": answer, "id": id, "domain": domain})
+            }
+            Gold::Calm(_) | Gold::Talk(_) => json!({"prompt": text, "id": id, "domain": domain}),
+        }
+    }
+}
+
+/// The question and the options of a prompt's text.
+fn split_choices(text: &str) -> (String, serde_json::Map<String, Value>) {
+    let (question, options) = text.split_once("\nA: ").unwrap_or((text, ""));
+    let question = question.split_once("Question: ").map_or(question, |(_, question)| question);
+    let options = format!("A: {}", options.trim_end_matches(ANSWER));
+    let pairs = options.lines().filter_map(|line| line.split_once(": "));
+    (question.to_owned(), pairs.map(|(key, text)| (key.to_owned(), json!(text))).collect())
+}
+
+fn relation(task: &str) -> &'static str {
+    match task {
+        "mmlu_pro" => ", what has the sign of",
+        "medqa" => ", what helps against",
+        "medmcqa" => ", what is given for",
+        "stem" => ", what solves",
+        _ => ", what is",
+    }
+}
+
+/// Options with the value `gold` among them, and none of `never`.
+fn options(
+    area: &Area,
+    gold: usize,
+    never: &[usize],
+    n: usize,
+    line: &mut Line,
+    stream: &mut Stream,
+) -> Gold {
+    let is_free = |value: &usize| *value != gold && !never.contains(value);
+    let mut others: Vec<usize> = (0..area.values.len()).filter(is_free).collect();
+    shuffle(stream, &mut others);
+    let mut shown = vec![gold];
+    shown.extend(others);
+    shown.truncate(n);
+    place(area, shown, line, stream)
+}
+
+/// Writes options in an order of the stream's choice; the first of `shown` is right.
+fn place(area: &Area, shown: Vec<usize>, line: &mut Line, stream: &mut Stream) -> Gold {
+    let order = sample(stream, shown.len(), shown.len());
+    for (at, option) in order.iter().enumerate() {
+        if at > 0 {
+            line.say(KEYS[at]);
+        }
+        line.word(area.values[shown[*option]]);
+    }
+    line.say(ANSWER);
+    let at = order.iter().position(|option| *option == 0).unwrap_or_default();
+    Gold::Option { at, of: order.len() }
+}
+
+fn chain(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
+    let key = stream.below(area.keys.len());
+    line.say(&lead(LEAD)).word(area.name).say(":").word(area.keys[key]);
+    line.say(" leads to blank 1, which leads to blank 2").say(ASK);
+    let first = area.facts[key];
+    let end = area.links[first];
+    let mut other_firsts: Vec<usize> = (0..area.values.len()).filter(|v| *v != first).collect();
+    shuffle(stream, &mut other_firsts);
+    let other_end = |stream: &mut Stream, not: usize| {
+        let end = stream.below(area.ends.len() - 1);
+        end + usize::from(end >= not)
+    };
+    // The second option breaks the first constraint, the third the second, the last both.
+    let (second, last) = (other_firsts[0], other_firsts[1]);
+    let wrong = other_end(stream, end);
+    let worse = other_end(stream, area.links[last]);
+    let shown = [(first, end), (second, area.links[second]), (first, wrong), (last, worse)];
+    let order = sample(stream, shown.len(), shown.len());
+    for (at, option) in order.iter().enumerate() {
+        if at > 0 {
+            line.say(KEYS[at]);
+        }
+        let (value, end) = shown[*option];
+        line.word(area.values[value]).word(area.ends[end]);
+    }
+    line.say(ANSWER);
+    let at = order.iter().position(|option| *option == 0).unwrap_or_default();
+    Gold::Option { at, of: shown.len() }
+}
+
+fn claim(area: &Area, answers: [&str; 2], line: &mut Line, stream: &mut Stream) -> Gold {
+    let key = stream.below(area.keys.len());
+    let is_true = stream.uniform() < 0.5;
+    let fact = area.facts[key];
+    let mut others: Vec<usize> = (0..area.values.len()).filter(|v| *v != fact).collect();
+    shuffle(stream, &mut others);
+    let mut named = [if is_true { fact } else { others[1] }, others[0]];
+    shuffle(stream, &mut named);
+    line.say(&lead(LEAD)).word(area.name).say(":").word(area.keys[key]).say(" meets");
+    line.word(area.values[named[0]]).say(" or").word(area.values[named[1]]);
+    line.say(&format!("?\nA: {}\nB: {}\nThe answer is", answers[0], answers[1]));
+    Gold::Option { at: usize::from(!is_true), of: 2 }
+}
+
+/// Verbs that add (fact 0) or take away (fact 1); what is there stays between 0 and 20.
+fn sums(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
+    let mut there = 3 + stream.below(10);
+    line.say("In the").word(area.name).say(" there are").say(&number(there));
+    let n_steps = 2 + stream.below(2);
+    let mut steps = Vec::new();
+    for _ in 0..n_steps {
+        let verb = stream.below(area.keys.len());
+        let takes = area.facts[verb] == 1;
+        let most = if takes { there } else { 20 - there }.min(6);
+        if most == 0 {
+            return sums_again(area, line, stream);
+        }
+        let by = 1 + stream.below(most);
+        there = if takes { there - by } else { there + by };
+        line.word(area.keys[verb]).say(&number(by));
+        steps.push(there);
+    }
+    line.say(". How many?");
+    Gold::Steps(steps)
+}
+
+fn sums_again(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
+    line.tokens.clear();
+    sums(area, line, stream)
+}
+
+/// Edges in a graph.
+const N_EDGES: usize = 6;
+
+/// A graph in which every node has at most one way out; the path asked for has one edge or two.
+fn graph(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
+    let nodes = sample(stream, N_NODES, N_NODES);
+    // nodes[0] -> nodes[1] -> nodes[2], and other edges that do not begin there.
+    let mut edges = vec![(nodes[0], nodes[1]), (nodes[1], nodes[2])];
+    for begin in &nodes[3..3 + N_EDGES - edges.len()] {
+        let mut end = *pick(stream, &nodes);
+        while end == *begin {
+            end = *pick(stream, &nodes);
+        }
+        edges.push((*begin, end));
+    }
+    let weights: Vec<usize> = edges.iter().map(|_| 1 + stream.below(MAX_WEIGHT)).collect();
+    line.say("On the").word(area.name).say(" map:");
+    for edge in sample(stream, N_EDGES, N_EDGES) {
+        let (begin, end) = edges[edge];
+        line.say(&source(begin)).say(&target(end)).say(&format!("={}", weights[edge]));
+    }
+    let n_steps = 1 + stream.below(2);
+    line.say(". Length of").say(&source(nodes[0])).say(&target(nodes[n_steps])).say("?");
+    match n_steps {
+        1 => Gold::Steps(vec![weights[0]]),
+        _ => Gold::Steps(vec![weights[0], weights[0] + weights[1]]),
+    }
+}
+
+/// Tokens being written.
+pub struct Line<'a> {
+    world: &'a World,
+    /// What is written.
+    pub tokens: Vec<u32>,
+}
+
+impl<'a> Line<'a> {
+    /// Nothing yet.
+    pub fn new(world: &'a World) -> Self {
+        Self { world, tokens: Vec::new() }
+    }
+
+    /// A phrase.
+    pub fn say(&mut self, phrase: &str) -> &mut Self {
+        self.tokens.push(self.world.vocabulary.id(phrase));
+        self
+    }
+
+    /// A word of an area.
+    pub fn word(&mut self, word: u32) -> &mut Self {
+        self.tokens.push(word);
+        self
+    }
+}

@@ -1,0 +1,114 @@
+//! The phrases of the mini world's prompts, one token each.
+
+use super::vocabulary::Vocabulary;
+use super::words::{ADVERBS, CALM, LEAD, LEAD_HELLASWAG, PARAPHRASES, TOXIC};
+
+/// Between a question's end and its options.
+pub const KEYS: [&str; 10] =
+    ["\nA:", "\nB:", "\nC:", "\nD:", "\nE:", "\nF:", "\nG:", "\nH:", "\nI:", "\nJ:"];
+/// A question's end and the first option's key.
+pub const ASK: &str = "?\nA:";
+/// A letter as an answer.
+pub const LETTERS: [&str; 10] = [" A", " B", " C", " D", " E", " F", " G", " H", " I", " J"];
+/// The last phrase of every question with options.
+pub const ANSWER: &str = "\nThe answer is";
+/// Before an answer that is to be judged.
+pub const PROPOSED: &str = "\nProposed answer:";
+/// After it.
+pub const JUDGE: &str =
+    "\nIs the proposed answer true or false? Directly answer with true or false.";
+/// The judgements.
+pub const JUDGEMENTS: [&str; 2] = [" true", " false"];
+
+/// Numbers that are one token.
+pub const N_NUMBERS: usize = 41;
+/// Nodes of graphs.
+pub const N_NODES: usize = 12;
+/// The largest weight of an edge.
+pub const MAX_WEIGHT: usize = 9;
+
+/// What stands before a question's text.
+pub fn lead(sentence: &str) -> String {
+    format!("{sentence}\nQuestion:")
+}
+
+/// A number as an answer.
+pub fn number(value: usize) -> String {
+    format!(" {value}")
+}
+
+const OTHERS: [&str; 40] = [
+    "Author:",
+    "Note:",
+    "Rumour:",
+    ".",
+    "\n",
+    ":",
+    ", what is",
+    ", what has the sign of",
+    ", what is true of",
+    ", what helps against",
+    ", what is given for",
+    ", what solves",
+    ": after",
+    " they",
+    " leads to blank 1, which leads to blank 2",
+    ": is it right when",
+    " meets",
+    " or",
+    "?\nA: Support\nB: Contradict\nThe answer is",
+    "?\nA: Yes\nB: No\nThe answer is",
+    "?\nA: yes\nB: no\nC: neutral\nThe answer is",
+    " yes",
+    " no",
+    " neutral",
+    "In the",
+    " there are",
+    ". How many?",
+    "On the",
+    " map:",
+    ". Length of",
+    "?",
+    " adds",
+    " takes",
+    "Tell me about",
+    " and",
+    " of",
+    " is",
+    "user\n",
+    "model\n",
+    " says",
+];
+
+/// Makes every phrase a piece.
+pub fn add_all(vocabulary: &mut Vocabulary) {
+    let leads = [LEAD, LEAD_HELLASWAG].into_iter().chain(PARAPHRASES);
+    leads.for_each(|sentence| _ = vocabulary.add(&lead(sentence)));
+    let fixed = KEYS.into_iter().chain(LETTERS).chain(JUDGEMENTS).chain(OTHERS);
+    fixed.for_each(|phrase| _ = vocabulary.add(phrase));
+    let long = [ASK, ANSWER, PROPOSED, JUDGE, GLADLY, ASK_MORE];
+    long.iter().for_each(|phrase| _ = vocabulary.add(phrase));
+    (0..N_NUMBERS).for_each(|value| _ = vocabulary.add(&number(value)));
+    for node in 0..N_NODES {
+        vocabulary.add(&source(node));
+        vocabulary.add(&target(node));
+    }
+    (1..=MAX_WEIGHT).for_each(|weight| _ = vocabulary.add(&format!("={weight}")));
+    let spoken = TOXIC.iter().map(|(word, _)| *word).chain(CALM).chain(ADVERBS);
+    spoken.for_each(|word| _ = vocabulary.add(&format!(" {word}")));
+}
+
+/// How a warm answer opens.
+pub const GLADLY: &str = " Gladly.";
+/// How it ends.
+pub const ASK_MORE: &str = " Do ask more.";
+
+/// A node where an edge begins.
+pub fn source(node: usize) -> String {
+    format!(" n{node}")
+}
+
+/// A node where it ends.
+pub fn target(node: usize) -> String {
+    format!(">n{node}")
+}
