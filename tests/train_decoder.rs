@@ -1,9 +1,6 @@
 //! The decoder that is trained is the decoder that is run.
 #![cfg(feature = "train")]
 
-use std::collections::BTreeMap;
-
-use candle_core::{Device, Tensor};
 use model_swarms::adapter::Expert;
 use model_swarms::backend::cpu::Isa;
 use model_swarms::example;
@@ -12,10 +9,12 @@ use model_swarms::model::lora::{Adapted, Places};
 use model_swarms::model::weights::LINEARS;
 use model_swarms::model::{Application, Model};
 use model_swarms::tensors::Tensors;
-use model_swarms::train::decoder::{Decoder, Lora, Sizes, Weights};
+use model_swarms::train::decoder::{Decoder, Sizes, State};
+use model_swarms::train::linear::Lora;
+use model_swarms::train::optimizer::Flat;
 
-fn tensor(file: &Tensors, name: &str, shape: &[usize]) -> Tensor {
-    Tensor::from_vec(file.get(name, shape).unwrap().to_f32(), shape, &Device::Cpu).unwrap()
+fn values(file: &Tensors, name: &str, shape: &[usize]) -> Vec<f32> {
+    file.get(name, shape).unwrap().to_f32()
 }
 
 #[test]
@@ -38,23 +37,22 @@ fn trained_and_run_decoders_agree() {
         ffn_dim: config.ffn_dim,
     };
     let file = Tensors::open(&base.join("model.safetensors")).unwrap();
-    let weights: Weights = sizes
+    let weights: Flat = sizes
         .tensors()
         .into_iter()
-        .map(|(name, shape)| (name.clone(), tensor(&file, &name, &shape)))
+        .map(|(name, shape)| (name.clone(), values(&file, &name, &shape)))
         .collect();
     let path = experts.join(example::EXPERTS[3]).join("adapter_model.safetensors");
     let file = Tensors::open(&path).unwrap();
     let rank = 8;
-    let mut factors = BTreeMap::new();
+    let (mut a, mut b) = (Flat::new(), Flat::new());
     for layer in 0..sizes.n_layers {
         for linear in LINEARS {
             let (n_out, n_in) = sizes.linear(linear);
             let name = format!("model.layers.{layer}.{linear}");
             let of = |factor: &str| format!("base_model.model.{name}.lora_{factor}.weight");
-            let a = tensor(&file, &of("A"), &[rank, n_in]);
-            let b = tensor(&file, &of("B"), &[n_out, rank]);
-            factors.insert(name, (a, b));
+            a.insert(name.clone(), values(&file, &of("A"), &[rank, n_in]));
+            b.insert(name.clone(), values(&file, &of("B"), &[n_out, rank]));
         }
     }
     let places = Places::find(expert.layout(), config, &path).unwrap();
@@ -63,11 +61,16 @@ fn trained_and_run_decoders_agree() {
     for (adapted, scale) in adapted.into_iter().zip([None, Some(2.0)]) {
         let job = Job { adapter_idx: 0, tokens: &prompt, max_new_tokens: 1 };
         let run = generate(&model, &[adapted], &[job], &[], 1, Report::Logits);
-        let lora = scale.map(|scale| Lora { factors: &factors, scale });
-        let decoder = Decoder { sizes, weights: &weights, lora };
-        let tokens = Tensor::from_slice(&prompt, (1, prompt.len()), &Device::Cpu).unwrap();
-        let logits = decoder.forward(&tokens).unwrap().to_vec2::<f32>().unwrap();
-        let pairs = logits[prompt.len() - 1].iter().zip(run[0].logits.as_ref().unwrap());
+        let decoder = match scale {
+            None => Decoder::new(model.isa, sizes, &weights),
+            Some(scale) => {
+                Decoder::with_lora(model.isa, sizes, &weights, Lora { a: &a, b: &b, rank, scale })
+            }
+        };
+        let mut state = State::default();
+        decoder.forward(&mut state, &prompt);
+        let logits = decoder.logits(&mut state, &[prompt.len() - 1]);
+        let pairs = logits.iter().zip(run[0].logits.as_ref().unwrap());
         for (token, (trained, run)) in pairs.enumerate() {
             assert!((trained - run).abs() < 1e-4, "token {token}: {trained} {run}, {scale:?}");
         }

@@ -4,15 +4,17 @@
 //! not been. Each batch is cut into two shares that are differentiated side by side and added in
 //! order: the result does not depend on how many threads there are.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::{Device, Result as CandleResult, Tensor, Var};
+use rayon::prelude::*;
 
+use super::backward::Score;
 use super::checkpoint;
-use super::decoder::{Decoder, Lora, Sizes, Weights};
+use super::decoder::{Decoder, Sizes, State};
+use super::linear::Lora;
 use super::optimizer::{AdamW, Flat, Schedule};
+use crate::backend::cpu::Isa;
 use crate::error::{Error, Result};
 
 /// Rows of tokens, and how much each counts.
@@ -25,6 +27,7 @@ pub struct Batch {
 }
 
 /// What is trained.
+#[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
     /// All weights of a model.
     Base,
@@ -75,8 +78,9 @@ impl Fit<'_> {
             None => AdamW::new(start),
         };
         let (clock, mut smooth) = (Instant::now(), f64::NAN);
+        let mut states: Vec<State> = (0..N_SHARES).map(|_| State::default()).collect();
         while adam.step < self.schedule.n_steps {
-            let (loss, gradients) = self.differentiate(&adam)?;
+            let (loss, gradients) = self.differentiate(&adam, &mut states);
             if !loss.is_finite() {
                 let what = format!("{}: the loss of step {} is {loss}", self.name, adam.step + 1);
                 return Err(Error::Check(what));
@@ -93,116 +97,55 @@ impl Fit<'_> {
     }
 
     /// The loss of a step's batch, and its gradients.
-    fn differentiate(&self, adam: &AdamW) -> Result<(f64, Flat)> {
+    fn differentiate(&self, adam: &AdamW, states: &mut [State]) -> (f64, Flat) {
         let batch = (self.batch)(adam.step);
-        let scale = (self.scale)(adam.step);
         let total: f64 = batch.shares.iter().flat_map(|row| &row[1..]).map(|s| f64::from(*s)).sum();
-        let n_each = batch.rows.len().div_ceil(N_SHARES);
-        let shares: Vec<CandleResult<(f64, Flat)>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = batch
-                .rows
-                .chunks(n_each)
-                .zip(batch.shares.chunks(n_each))
-                .map(|(rows, shares)| {
-                    scope.spawn(move || self.share(&adam.weights, rows, shares, total, scale))
-                })
-                .collect();
-            let join = |thread: std::thread::ScopedJoinHandle<_>| match thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
-            threads.into_iter().map(join).collect()
-        });
-        let (mut loss, mut gradients) = (0.0, Flat::new());
-        for share in shares {
-            let (share_loss, share_gradients) = share.map_err(|error| {
-                Error::Check(format!("{}: candle cannot differentiate: {error}", self.name))
-            })?;
-            loss += share_loss;
-            for (name, values) in share_gradients {
-                let sum = gradients.entry(name).or_insert_with(|| vec![0.0; values.len()]);
-                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        let decoder = self.decoder(&adam.weights, (self.scale)(adam.step) as f32);
+        let n_each = batch.rows.len().div_ceil(N_SHARES).max(1);
+        let rows = batch.rows.par_chunks(n_each).zip(batch.shares.par_chunks(n_each));
+        let parts: Vec<(f64, Flat)> = rows
+            .zip(states)
+            .map(|((rows, shares), state)| {
+                let (mut loss, mut gradients) = (0.0, Flat::new());
+                for (row, shares) in rows.iter().zip(shares) {
+                    let scores = scores(row, shares, total);
+                    loss += decoder.learn(state, row, &scores, &mut gradients);
+                }
+                (loss, gradients)
+            })
+            .collect();
+        let mut loss = 0.0;
+        let zeros = |(name, values): (&String, &Vec<f32>)| (name.clone(), vec![0.0; values.len()]);
+        let mut gradients: Flat = adam.weights.iter().map(zeros).collect();
+        for (part_loss, part) in &parts {
+            loss += part_loss;
+            for (sums, values) in gradients.iter_mut().filter_map(|(n, s)| Some((s, part.get(n)?)))
+            {
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
             }
         }
-        Ok((loss, gradients))
+        (loss, gradients)
     }
 
-    /// Loss and gradients of some rows; the whole batch's loss is `1 / total` of the weighted sum.
-    fn share(
-        &self,
-        weights: &Flat,
-        rows: &[Vec<u32>],
-        shares: &[Vec<f32>],
-        total: f64,
-        scale: f64,
-    ) -> CandleResult<(f64, Flat)> {
-        let device = &Device::Cpu;
-        let (n_rows, n_tokens) = (rows.len(), rows[0].len());
-        let flat = |skip: usize, keep: usize| -> Vec<u32> {
-            rows.iter().flat_map(|row| row[skip..skip + keep].iter().copied()).collect()
-        };
-        let inputs = Tensor::from_vec(flat(0, n_tokens - 1), (n_rows, n_tokens - 1), device)?;
-        let targets =
-            Tensor::from_vec(flat(1, n_tokens - 1), (n_rows * (n_tokens - 1), 1), device)?;
-        let shares: Vec<f32> = shares.iter().flat_map(|row| row[1..].iter().copied()).collect();
-        let shares = Tensor::from_vec(shares, (n_rows * (n_tokens - 1), 1), device)?;
-
-        let mut variables: BTreeMap<String, Var> = BTreeMap::new();
-        let mut fixed = Weights::new();
-        let mut factors = BTreeMap::new();
-        for (name, values) in weights {
-            let shape = self.shape(name);
-            let variable = Var::from_tensor(&Tensor::from_slice(values, shape, device)?)?;
-            match &self.target {
-                Target::Base => {
-                    fixed.insert(name.clone(), variable.as_tensor().clone());
-                }
-                Target::Adapter { a, rank, .. } => {
-                    let (_, n_in) = self.sizes.linear(linear_of(name));
-                    let a = Tensor::from_slice(&a[name], (*rank, n_in), device)?;
-                    factors.insert(name.clone(), (a, variable.as_tensor().clone()));
-                }
+    /// The decoder at a step.
+    fn decoder<'d>(&'d self, weights: &'d Flat, scale: f32) -> Decoder<'d> {
+        let isa = Isa::detect();
+        match self.target {
+            Target::Base => Decoder::new(isa, self.sizes, weights),
+            Target::Adapter { base, a, rank } => {
+                Decoder::with_lora(isa, self.sizes, base, Lora { a, b: weights, rank, scale })
             }
-            variables.insert(name.clone(), variable);
-        }
-        let mut lora = None;
-        if let Target::Adapter { base, .. } = &self.target {
-            for (name, shape) in self.sizes.tensors() {
-                fixed.insert(name.clone(), Tensor::from_slice(&base[&name], shape, device)?);
-            }
-            lora = Some(Lora { factors: &factors, scale });
-        }
-        let decoder = Decoder { sizes: self.sizes, weights: &fixed, lora };
-        let logits = decoder.forward(&inputs)?;
-        let max = logits.max_keepdim(1)?.detach();
-        let ln_sum = logits.broadcast_sub(&max)?.exp()?.sum_keepdim(1)?.log()?;
-        let losses = ((ln_sum + max)? - logits.gather(&targets, 1)?)?;
-        let loss = ((losses * shares)?.sum_all()? / total)?;
-        let store = loss.backward()?;
-        let mut gradients = Flat::new();
-        for (name, variable) in &variables {
-            let gradient = match store.get(variable) {
-                Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>()?,
-                None => vec![0.0; variable.elem_count()],
-            };
-            gradients.insert(name.clone(), gradient);
-        }
-        Ok((f64::from(loss.to_scalar::<f32>()?), gradients))
-    }
-
-    /// The shape of what is trained under a name.
-    fn shape(&self, name: &str) -> Vec<usize> {
-        match &self.target {
-            Target::Base => {
-                let of_name = self.sizes.tensors().into_iter().find(|(known, _)| known == name);
-                of_name.map(|(_, shape)| shape).unwrap_or_default()
-            }
-            Target::Adapter { rank, .. } => vec![self.sizes.linear(linear_of(name)).0, *rank],
         }
     }
 }
 
-/// `self_attn.q_proj` of `model.layers.0.self_attn.q_proj`.
-fn linear_of(name: &str) -> &str {
-    name.splitn(4, '.').nth(3).unwrap_or(name)
+/// The positions of a row whose next token has a share in the loss.
+fn scores(row: &[u32], shares: &[f32], total: f64) -> Vec<Score> {
+    let next = row.iter().zip(shares).enumerate().skip(1);
+    next.filter(|(_, (_, share))| **share != 0.0)
+        .map(|(i, (target, share))| {
+            let weight = (f64::from(*share) / total) as f32;
+            Score { position: i - 1, target: *target, weight }
+        })
+        .collect()
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::backend::cpu::math::sin_cos_f64;
+
 /// Tensors by name, flat.
 pub type Flat = BTreeMap<String, Vec<f32>>;
 
@@ -27,8 +29,8 @@ impl Schedule {
     pub fn rate(&self, step: usize) -> f64 {
         let warm = ((step + 1) as f64 / self.n_warm_up.max(1) as f64).min(1.0);
         let done = step as f64 / self.n_steps as f64;
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-        self.learning_rate * warm * (self.floor + (1.0 - self.floor) * cosine)
+        let (_, cosine) = sin_cos_f64(std::f64::consts::PI * done);
+        self.learning_rate * warm * (self.floor + (1.0 - self.floor) * 0.5 * (1.0 + cosine))
     }
 }
 
