@@ -3,7 +3,7 @@
 //! Whatever may later be mapped or resumed is written to a temporary name beside its place, synced
 //! and renamed. A directory is filled under a temporary name and renamed as a whole.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,25 @@ pub fn sha256(path: &Path) -> Result<String> {
         }
         hasher.update(&buffer[..n_read]);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hasher.finalize()))
+}
+
+/// SHA-256 of bytes in memory, in lower-case hexadecimal.
+pub fn sha256_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Takes `file`, which was opened at `path`, for this process alone until it is closed; where
+/// another one holds it, that is the error's `what`.
+pub fn take(file: &File, path: &Path, what: &str) -> Result<()> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::input(path, what)),
+        _ => Ok(()), // a file system that knows no locks is no fault of the user's
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn temporary_beside(path: &Path) -> PathBuf {

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::files::{read_text, write_atomic};
+use crate::files::{read_text, sha256_of, write_atomic};
 use crate::plan::Job;
 
 /// A cell's number, and how it came about.
@@ -45,8 +44,7 @@ pub struct CellRecord {
 pub fn fingerprint(job: &Job, experts: &[String], files: &BTreeMap<&str, &str>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let made_of = json!({"version": version, "experts": experts, "sha256": files, "job": job});
-    let digest = Sha256::digest(made_of.to_string().as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_of(made_of.to_string().as_bytes())
 }
 
 /// The cell that is kept at `path`; none if there is no such file.

@@ -6,7 +6,7 @@
 //! recorded locations bit for bit ([`Recording`]); then it goes on, and every later byte is the
 //! same as without the interruption.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use super::recording::{Header, Recording, to_line};
 use super::search::Search;
 use super::space::Space;
 use crate::error::{Error, Result};
+use crate::files::take;
 
 /// How a run takes up its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +48,7 @@ impl Journal {
             return Err(Error::input(path, "a run is recorded here; resume it or choose another"));
         }
         let mut file = options.open(path).map_err(Error::io(path, "open"))?;
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(Error::input(path, "another process is running this search"));
-        }
+        take(&file, path, "another process is running this search")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
         let recording = Recording::parse(path, &bytes)?;
