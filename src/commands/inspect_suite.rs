@@ -87,14 +87,17 @@ fn text(report: &SuiteReport) -> String {
     for of in &report.scales {
         let sizes = suite.sizes(of.scale);
         text.push_str(&format!(
-            "\nscale {}: N {}, K {}, patience {}, restart {}, {} runs, budget {}, cap {}\n  {} dev \
+            "\nscale {}: N {}, K {}, patience {}, restart {}, {}, budget {}, cap {}\n  {} dev \
              and {} test examples of each task, seeds {}\n",
             of.scale.name(),
             sizes.particles,
             sizes.iterations,
             sizes.patience,
             sizes.restart,
-            sizes.runs,
+            match sizes.runs {
+                1 => "1 run".to_string(),
+                n => format!("{n} runs"),
+            },
             sizes.budget,
             sizes.cap,
             sizes.dev,
