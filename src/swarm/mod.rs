@@ -19,7 +19,7 @@ mod weights;
 pub use crate::mode::Mode;
 pub use chance::{Chance, Recorded};
 pub use journal::{Journal, Start};
-pub use record::{Found, IterationRecord, Origin, Outcome, StopReason};
+pub use record::{FoundLocation, IterationRecord, Origin, Outcome, StopReason};
 pub use recording::{Header, Recording};
 pub use search::Search;
 pub use settings::Settings;

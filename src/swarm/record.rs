@@ -70,7 +70,7 @@ pub enum StopReason {
 
 /// A location found by a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Found {
+pub struct FoundLocation {
     /// f there.
     pub utility: f64,
     /// The particle and iteration that found it. It is still that particle's personal best.
@@ -83,9 +83,9 @@ pub struct Found {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The result, by `settings.result`; as weights it is `personal_best(best.source.particle)`.
-    pub best: Found,
+    pub best: FoundLocation,
     /// Every particle's personal best, `(N)`.
-    pub personal_bests: Vec<Found>,
+    pub personal_bests: Vec<FoundLocation>,
     /// Why the search ended; none while it could go on.
     pub stop: Option<StopReason>,
     /// Iterations run, not counting iteration 0.

@@ -5,7 +5,7 @@
 //! index.
 
 use super::chance::Chance;
-use super::record::{Found, IterationRecord, Origin, Outcome, StopReason};
+use super::record::{FoundLocation, IterationRecord, Origin, Outcome, StopReason};
 use super::settings::{PatienceRule, Restart, ResultRule, Settings, Tie, Velocity};
 use super::space::Space;
 use super::start::{aim, populate};
@@ -183,7 +183,8 @@ impl<S: Space> Search<S> {
     /// The product so far. The search must have run iteration 0.
     pub fn outcome(&self) -> Outcome {
         assert!(self.next > 0, "nothing has been evaluated yet");
-        let personal_bests: Vec<Found> = (0..self.standings.len()).map(|i| self.found(i)).collect();
+        let personal_bests: Vec<FoundLocation> =
+            (0..self.standings.len()).map(|i| self.found(i)).collect();
         let best_idx = match self.settings.result {
             ResultRule::GlobalBest => self.best.source.particle,
             ResultRule::FirstBestParticle => extreme_of(&personal_bests, |found| found.utility),
@@ -281,9 +282,9 @@ impl<S: Space> Search<S> {
         Extreme { f: self.standings[particle].f, source: Origin { particle, iteration } }
     }
 
-    fn found(&self, particle: usize) -> Found {
+    fn found(&self, particle: usize) -> FoundLocation {
         let Standing { f_p, since, .. } = self.standings[particle];
-        Found {
+        FoundLocation {
             utility: f_p,
             source: Origin { particle, iteration: since },
             coefficients: self.space.coefficients().personal_best(particle).to_vec(),
