@@ -13,6 +13,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Both modes.
+    pub const ALL: [Self; 2] = [Self::Paper, Self::Code];
+
     /// The name on the command line: `paper` or `code`.
     pub fn name(self) -> &'static str {
         match self {

@@ -30,7 +30,7 @@ pub struct Testbed {
 
 /// What a testbed has of what is asked for.
 #[derive(Debug)]
-pub struct Found {
+pub struct Inventory {
     /// The base model's directory.
     pub base: Option<PathBuf>,
     /// The experts' folders, sorted by name; none if one of those that are named is missing.
@@ -115,7 +115,7 @@ impl Testbed {
 
     /// Looks for everything, and for the tasks of these names; tasks are read and checked as `mode`
     /// has it.
-    pub fn find(&self, tasks: &[&str], mode: Mode) -> Result<Found> {
+    pub fn find(&self, tasks: &[&str], mode: Mode) -> Result<Inventory> {
         let mut missing = Vec::new();
         let base = self.base().map_err(|lacking| missing.push(lacking)).ok();
         let experts = self.experts(&mut missing)?;
@@ -137,7 +137,7 @@ impl Testbed {
                 }
             });
         }
-        Ok(Found { base, experts, data_merge, tasks: found, missing })
+        Ok(Inventory { base, experts, data_merge, tasks: found, missing })
     }
 
     /// A directory beside the file, or an id in the local cache.

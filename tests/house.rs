@@ -11,7 +11,7 @@ const ROOMS: [(&str, usize); 25] = [
     ("files", 1),
     ("mode", 1),
     ("rng", 1),
-    ("suite", 1),
+    ("suite", 2),
     ("tensors", 2),
     ("backend", 3),
     ("adapter", 4),

@@ -7,7 +7,7 @@ use model_swarms::mode::Mode;
 use model_swarms::plan::{Job, Plan, Work, file_name, seed_at};
 use model_swarms::suite::{Method, Scale, Suite};
 use model_swarms::task::Task;
-use model_swarms::testbed::{Found, Missing, Purpose};
+use model_swarms::testbed::{Inventory, Missing, Purpose};
 
 fn suite() -> Suite {
     Suite::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/table01.toml")).unwrap()
@@ -28,7 +28,7 @@ fn task(kind: &str) -> Task {
 }
 
 /// A testbed that has all columns but the fifth.
-fn found(suite: &Suite) -> Found {
+fn found(suite: &Suite) -> Inventory {
     let tasks = suite.columns.iter().map(|column| match column.task.as_str() {
         "gsm8k" => None,
         "nlgraph" => Some(task("exact-match")),
@@ -37,7 +37,7 @@ fn found(suite: &Suite) -> Found {
     });
     let path = "tasks/gsm8k.toml".into();
     let missing = vec![Missing { purpose: Purpose::Task("gsm8k".into()), path }];
-    Found { base: None, experts: Vec::new(), data_merge: None, tasks: tasks.collect(), missing }
+    Inventory { base: None, experts: Vec::new(), data_merge: None, tasks: tasks.collect(), missing }
 }
 
 /// The jobs of a plan by column and row.

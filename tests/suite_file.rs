@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use model_swarms::suite::{Item, Method, Scale, Suite};
-use model_swarms::swarm::{Mode, Settings};
+use model_swarms::swarm::Settings;
 use proptest::prelude::*;
 
 fn path(name: &str) -> std::path::PathBuf {
@@ -94,8 +94,7 @@ fn the_search_takes_every_setting_of_the_suite() {
     let suite = table01();
     for scale in Scale::ALL {
         let sizes = suite.sizes(scale);
-        let mode = if suite.search.mode == "paper" { Mode::Paper } else { Mode::Code };
-        let mut settings = Settings::new(mode);
+        let mut settings = Settings::new(suite.search.mode);
         for (key, value) in &suite.search.set {
             settings.set(key, value).unwrap();
         }

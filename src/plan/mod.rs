@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::mode::Mode;
 use crate::suite::{Budget, Column, Method, Row, Scale, Space, Suite};
 use crate::task::{Kind, Task};
-use crate::testbed::Found;
+use crate::testbed::Inventory;
 
 /// The cells of a table, column by column, then row by row, then seed by seed.
 #[derive(Debug)]
@@ -85,9 +85,8 @@ pub struct Job {
 impl Plan {
     /// The plan of `suite` at `scale` on what was found of a testbed: `found.tasks` are those of
     /// the suite's columns, in that order. `seeds` stand in the place of the suite's.
-    pub fn new(suite: &Suite, scale: Scale, found: &Found, seeds: &[u64]) -> Result<Self> {
+    pub fn new(suite: &Suite, scale: Scale, found: &Inventory, seeds: &[u64]) -> Result<Self> {
         assert_eq!(found.tasks.len(), suite.columns.len(), "one task for each column");
-        let mode = mode_of(suite);
         let mut columns = Vec::with_capacity(suite.columns.len());
         for (column, task) in suite.columns.iter().zip(&found.tasks) {
             let mut cells = Vec::new();
@@ -99,7 +98,7 @@ impl Plan {
                     } else if let Some(lacking) = lacking(row, task.as_ref(), found) {
                         Work::NotAvailable(lacking)
                     } else {
-                        Work::Compute(Box::new(job(suite, scale, mode, row, column, seed)?))
+                        Work::Compute(Box::new(job(suite, scale, row, column, seed)?))
                     };
                     cells.push(CellPlan { row: row.name.clone(), seed, work });
                 }
@@ -127,14 +126,6 @@ impl Plan {
     }
 }
 
-/// Whose text the suite's searches and parsing follow.
-pub fn mode_of(suite: &Suite) -> Mode {
-    match suite.search.mode.as_str() {
-        "code" => Mode::Code,
-        _ => Mode::Paper,
-    }
-}
-
 /// The name of the file that keeps a cell: "gsm8k--best-single--1.json".
 pub fn file_name(column: &str, row: &str, seed: u64) -> String {
     let plain = |name: &str| -> String {
@@ -145,19 +136,12 @@ pub fn file_name(column: &str, row: &str, seed: u64) -> String {
     format!("{}--{}--{seed}.json", plain(column), plain(row))
 }
 
-fn job(
-    suite: &Suite,
-    scale: Scale,
-    mode: Mode,
-    row: &Row,
-    column: &Column,
-    seed: u64,
-) -> Result<Job> {
+fn job(suite: &Suite, scale: Scale, row: &Row, column: &Column, seed: u64) -> Result<Job> {
     let (dev, test) = suite.n_examples(column, scale);
     let seed = row.method.is_random().then(|| seed_at(seed, &[&row.name, &column.name]));
     let runs = match (&row.method, seed) {
         (Method::ModelSwarms { set, budget }, Some(seed)) => {
-            swarm::runs(suite, scale, mode, set, *budget, seed)?
+            swarm::runs(suite, scale, set, *budget, seed)?
         }
         _ => Vec::new(),
     };
@@ -172,7 +156,7 @@ fn job(
     Ok(Job {
         row: row.name.clone(),
         column: column.name.clone(),
-        mode,
+        mode: suite.search.mode,
         method: row.method.clone(),
         seed,
         calls,
@@ -183,7 +167,7 @@ fn job(
 }
 
 /// Why the row cannot be computed on the task, if so.
-fn lacking(row: &Row, task: Option<&Task>, found: &Found) -> Option<String> {
+fn lacking(row: &Row, task: Option<&Task>, found: &Inventory) -> Option<String> {
     let Some(task) = task else { return Some("the task's files are missing".into()) };
     if task.parts.iter().any(|part| part.kind == Kind::Command) {
         return Some("a command gives one number, wanted one for each split".into());

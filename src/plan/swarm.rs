@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::seeds::seed_at;
 use crate::error::{Error, Result};
-use crate::mode::Mode;
 use crate::rng::{Draws, Purpose};
 use crate::suite::{Budget, Scale, Suite};
 use crate::swarm::Settings;
@@ -25,7 +24,6 @@ pub struct SwarmRun {
 pub fn runs(
     suite: &Suite,
     scale: Scale,
-    mode: Mode,
     set: &[(String, String)],
     budget: Budget,
     seed: u64,
@@ -37,7 +35,7 @@ pub fn runs(
     };
     let mut runs = Vec::new();
     for run_idx in 0..n_runs {
-        let mut settings = Settings::new(mode);
+        let mut settings = Settings::new(suite.search.mode);
         settings.particles = sizes.particles;
         settings.patience = sizes.patience as u32; // counts are a million at most
         settings.restart_after = sizes.restart as f64;

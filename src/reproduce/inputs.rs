@@ -13,7 +13,7 @@ use crate::run::evaluate::{Base, Options};
 use crate::run::fingerprint::hashes;
 use crate::suite::Suite;
 use crate::task::Task;
-use crate::testbed::{Found, Testbed};
+use crate::testbed::{Inventory, Testbed};
 
 /// Experts and their place in the base model.
 pub struct Inputs {
@@ -37,7 +37,7 @@ impl Inputs {
     pub fn open(
         testbed: &Testbed,
         suite: &Suite,
-        found: &Found,
+        found: &Inventory,
         options: Options,
     ) -> Result<(Self, Base)> {
         let Some(base_dir) = &found.base else {

@@ -23,11 +23,11 @@ pub use verdicts::VerdictReport;
 use crate::claims::{Cells, printed};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
-use crate::plan::{Job, Plan, Work, file_name, mode_of};
+use crate::plan::{Job, Plan, Work, file_name};
 use crate::run::evaluate::{Evaluator, Options};
 use crate::suite::{self, Method, Scale, Suite};
 use crate::task::{Split, Task};
-use crate::testbed::{Found, Testbed};
+use crate::testbed::{Inventory, Testbed};
 use inputs::Inputs;
 use utility::Judge;
 
@@ -97,10 +97,10 @@ pub fn reproduce(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Results
 }
 
 /// What the testbed has, with tasks cut to the scale's sizes; an error if nothing can be computed.
-fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Found> {
+fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Inventory> {
     let Request { suite, testbed, scale, .. } = request;
     let tasks: Vec<&str> = suite.columns.iter().map(|column| column.task.as_str()).collect();
-    let mut found = testbed.find(&tasks, mode_of(suite))?;
+    let mut found = testbed.find(&tasks, suite.search.mode)?;
     for (column, task) in suite.columns.iter().zip(&mut found.tasks) {
         if let Some(task) = task {
             let (n_dev, n_test) = suite.n_examples(column, *scale);
@@ -126,7 +126,7 @@ fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Found> {
 }
 
 /// The columns that can be computed, with the cells that are there already.
-fn pending(plan: &Plan, found: &Found, inputs: &Inputs, folder: &Path) -> Result<Vec<Column>> {
+fn pending(plan: &Plan, found: &Inventory, inputs: &Inputs, folder: &Path) -> Result<Vec<Column>> {
     let experts: Vec<String> = inputs.pool.names().into_iter().map(String::from).collect();
     let mut columns = Vec::new();
     for (column, task) in plan.columns.iter().zip(&found.tasks) {
@@ -193,7 +193,7 @@ fn finish(
     request: &Request,
     seeds: Vec<u64>,
     plan: &Plan,
-    found: Found,
+    found: Inventory,
     inputs: &Inputs,
     columns: Vec<Column>,
 ) -> Result<Results> {

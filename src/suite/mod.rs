@@ -18,6 +18,7 @@ use serde::Serialize;
 pub use method::{Accept, Budget, Method, Mutation, Rescale, Space, Vote, Weights};
 
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 
 /// One table or figure of the paper.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -69,8 +70,8 @@ pub enum Scale {
 /// Settings that all searches of a suite share, as `--set KEY=VALUE` takes them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SearchDefaults {
-    /// Whose defaults the settings start from: `paper` or `code`.
-    pub mode: String,
+    /// Whose defaults the settings start from, and whose parsing is followed.
+    pub mode: Mode,
     /// Setting and value, sorted by setting.
     pub set: Vec<(String, String)>,
 }

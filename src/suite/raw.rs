@@ -15,6 +15,7 @@ use super::check::{
 use super::row::RawRow;
 use super::{Column, Grid, Item, SearchDefaults, Sizes, Suite};
 use crate::error::Error;
+use crate::mode::Mode;
 
 /// Settings that the scale gives; a suite that set them elsewhere would say two things.
 const SIZE_SETTINGS: [&str; 4] = ["particles", "max_iterations", "patience", "restart_after"];
@@ -139,10 +140,10 @@ impl Raw {
 impl RawSearch {
     fn check(&self) -> Found<SearchDefaults> {
         let mode = text("mode", &self.mode)?;
-        if !matches!(mode.as_str(), "paper" | "code") {
+        let Some(mode) = Mode::ALL.into_iter().find(|known| known.name() == mode) else {
             let what = format!("unknown mode {mode:?}, wanted \"paper\" or \"code\"");
             return fault(self.mode.span().start, what);
-        }
+        };
         let of_grid = ["inertia", "cognitive", "social", "repel", "step"];
         if let Some(key) = self.set.keys().find(|key| of_grid.contains(&key.get_ref().as_str())) {
             let what = format!("setting `{}` is given by [grid]", key.get_ref());
