@@ -1,6 +1,7 @@
 //! The command line.
 
 mod merge;
+mod report;
 mod reproduce;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use merge::{MergeArgs, MethodArg, SpaceArg};
+pub use report::ReportArgs;
 pub use reproduce::{ReproduceArgs, ScaleArg};
 
 use crate::mode::Mode;
@@ -42,6 +44,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Make any particle of any iteration of a run again.
     Rebuild(RebuildArgs),
+    /// Write a page about runs of `reproduce` and `search`.
+    Report(ReportArgs),
     /// Write a tiny base model, ten experts and a task to try things on.
     Example(ExampleArgs),
     /// Recompute the paper's sentences from its printed tables, or look for faults in data files.
@@ -51,12 +55,26 @@ pub enum Command {
 /// How a model is run; none of it changes a result.
 #[derive(Debug, Args)]
 pub struct RunArgs {
+    /// What computes.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceArg,
     /// Sequences that share a batch; changes the speed only.
     #[arg(long, default_value_t = crate::model::decode::DEFAULT_BATCH, value_parser = batch)]
     pub batch: usize,
     /// How adapters are applied; by default as is faster at the model's size.
     #[arg(long, value_enum)]
     pub adapters: Option<AdaptersArg>,
+}
+
+/// `--device`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeviceArg {
+    /// The best that there is.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
 }
 
 /// `--adapters`

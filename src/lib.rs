@@ -21,6 +21,7 @@ pub mod mini;
 pub mod mode;
 pub mod model;
 pub mod plan;
+pub mod report;
 pub mod reproduce;
 pub mod rng;
 pub mod run;

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => commands::generate::run(args, format),
         Command::Merge(args) => commands::merge::run(args, format),
         Command::Reproduce(args) => commands::reproduce::run(args, format),
+        Command::Report(args) => commands::report::run(args, format),
         Command::Inspect(args) => commands::inspect::run(args, format),
         Command::Rebuild(args) => commands::rebuild::run(args, format),
         Command::Example(args) => commands::example::run(args, format),

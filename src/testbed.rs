@@ -44,7 +44,7 @@ pub struct Inventory {
 }
 
 /// An input that is not there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
     /// What it is for.
     pub purpose: Purpose,
@@ -53,7 +53,7 @@ pub struct Missing {
 }
 
 /// What an input is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
     /// The base model.

@@ -292,7 +292,7 @@ fn sentences_are_judged_when_their_tasks_are_there() {
     let options = Options { isa: Isa::from_environment().unwrap(), application: None, batch: 16 };
     let (testbed, scale) = (Testbed::open(&path).unwrap(), Scale::Smoke);
     let out = inputs.folder.join("out");
-    let printed = in_print(&suite).unwrap();
+    let printed = in_print(suite.item).unwrap();
     let request = Request { suite, testbed, scale, seed: Some(3), out, options };
     let results = reproduce(&request, &mut |_| ()).unwrap();
 

@@ -135,7 +135,7 @@ pub enum Verdict {
 }
 
 /// Whether a claim is true of measured cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Judgement {
     /// Wherever in their ranges the cells are.

@@ -41,9 +41,18 @@ pub struct ReproduceArgs {
     #[arg(long)]
     pub seed: Option<u64>,
     /// The folder of the results, where a run that was interrupted goes on
-    /// [default: reproduced/tableNN-SCALE]
+    /// [default: reproduced/TESTBED-tableNN-SCALE, and -seedN where one is given]
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Compare the results with these; those of the built-in testbed are built in.
+    #[arg(long, value_name = "FILE.json", conflicts_with = "write_expected")]
+    pub expected: Option<PathBuf>,
+    /// Write the results as what later ones are compared with.
+    #[arg(long, value_name = "FILE.json", requires = "commit")]
+    pub write_expected: Option<PathBuf>,
+    /// The commit that the program was made of, for --write-expected.
+    #[arg(long, requires = "write_expected")]
+    pub commit: Option<String>,
     /// How the model is run.
     #[command(flatten)]
     pub run: RunArgs,

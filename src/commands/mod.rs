@@ -10,13 +10,14 @@ pub mod inspect;
 mod inspect_suite;
 pub mod merge;
 pub mod rebuild;
+pub mod report;
 pub mod reproduce;
 pub mod search;
 
 use std::io::{self, Write};
 
 use crate::backend::cpu::Isa;
-use crate::cli::{AdaptersArg, RunArgs};
+use crate::cli::{AdaptersArg, DeviceArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::Application;
 use crate::run::evaluate::Options;
@@ -30,7 +31,15 @@ pub enum Format {
     Json,
 }
 
+/// How models are run, as the user asked; refuses a device that this build does not know.
 fn options(args: &RunArgs) -> Result<Options> {
+    match args.device {
+        DeviceArg::Auto | DeviceArg::Cpu => {}
+        DeviceArg::Cuda => {
+            let what = "--device cuda: this build has no CUDA; use auto or cpu";
+            return Err(Error::Usage(what.into()));
+        }
+    }
     let application = args.adapters.map(|adapters| match adapters {
         AdaptersArg::Merged => Application::Merged,
         AdaptersArg::Unmerged => Application::Unmerged,

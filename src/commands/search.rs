@@ -12,6 +12,7 @@ use crate::swarm::settings::Settings;
 
 /// Runs the command.
 pub fn run(args: SearchArgs, format: Format) -> Result<()> {
+    let options = options(&args.run)?;
     let mode = Mode::from(args.mode);
     let mut settings = Settings::new(mode);
     for text in &args.settings {
@@ -29,7 +30,7 @@ pub fn run(args: SearchArgs, format: Format) -> Result<()> {
         mode,
         settings,
         start: if args.resume { Start::Resume } else { Start::Fresh },
-        options: options(&args.run)?,
+        options,
     };
     let results = search(&request)?;
     print_as(format, &results, Results::to_text)?;

@@ -128,12 +128,14 @@ impl Plan {
 
 /// The name of the file that keeps a cell: "gsm8k--best-single--1.json".
 pub fn file_name(column: &str, row: &str, seed: u64) -> String {
-    let plain = |name: &str| -> String {
-        let letters = name.to_lowercase();
-        let words = letters.split(|c: char| !c.is_ascii_alphanumeric());
-        words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
-    };
-    format!("{}--{}--{seed}.json", plain(column), plain(row))
+    format!("{}--{}--{seed}.json", slug(column), slug(row))
+}
+
+/// A name as a file's: its letters and digits in lower case, with "-" between words.
+pub fn slug(name: &str) -> String {
+    let letters = name.to_lowercase();
+    let words = letters.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
 }
 
 fn job(suite: &Suite, scale: Scale, row: &Row, column: &Column, seed: u64) -> Result<Job> {

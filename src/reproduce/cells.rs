@@ -2,13 +2,14 @@
 //! of the same inputs by the same job.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::files::{read_text, sha256_of, write_atomic};
+use crate::files::{read_text, sha256_of, take, write_atomic};
 use crate::plan::Job;
 
 /// A cell's number, and how it came about.
@@ -31,6 +32,10 @@ pub struct CellRecord {
     pub n_test: usize,
     /// How often f was asked for.
     pub calls: u64,
+    /// Of a method that searches: how often f had been asked for whenever the best f so far rose,
+    /// and that f. It may end above `dev`, as a merge is reported even if a lone expert is better.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<(u64, f64)>,
     /// What won.
     pub winner: Value,
     /// Everything that the number depends on, besides the input files.
@@ -63,6 +68,24 @@ pub fn read(path: &Path, fingerprint: &str) -> Result<Option<CellRecord>> {
         return Err(Error::input(path, what));
     }
     Ok(Some(cell))
+}
+
+/// The best so far of utilities in the order of their calls: (calls, f) wherever it rises.
+pub fn curve(utilities: &[f64]) -> Vec<(u64, f64)> {
+    let mut curve: Vec<(u64, f64)> = Vec::new();
+    for (call_idx, &utility) in utilities.iter().enumerate() {
+        if curve.last().is_none_or(|(_, best)| utility > *best) {
+            curve.push((call_idx as u64 + 1, utility));
+        }
+    }
+    curve
+}
+
+/// Takes the folder of the cells for this process: two would compute everything twice.
+pub fn hold(folder: &Path) -> Result<File> {
+    let file = File::open(folder).map_err(Error::io(folder, "open"))?;
+    take(&file, folder, "another process is computing cells here")?;
+    Ok(file)
 }
 
 /// Keeps a cell.

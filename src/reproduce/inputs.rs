@@ -32,17 +32,15 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Opens what was found of `testbed`, whose base and experts must be there, and checks that it
-    /// fits together and that there are as many experts as the suite wants.
+    /// Opens the base in `base_dir` and what else was found of `testbed`, and checks that it fits
+    /// together and that there are as many experts as the suite wants.
     pub fn open(
         testbed: &Testbed,
         suite: &Suite,
         found: &Inventory,
+        base_dir: &Path,
         options: Options,
     ) -> Result<(Self, Base)> {
-        let Some(base_dir) = &found.base else {
-            panic!("a testbed without a base was not refused")
-        };
         let n_experts = found.experts.len();
         if n_experts != suite.experts {
             let what = format!("has {n_experts} experts, {} wants {}", suite.item, suite.experts);

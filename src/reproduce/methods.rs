@@ -22,8 +22,8 @@ pub struct Done {
     pub dev: f64,
     /// The same on the test examples, where there are some.
     pub test: Option<f64>,
-    /// How often f was asked for.
-    pub calls: u64,
+    /// f of every candidate that was asked for, in that order.
+    pub utilities: Vec<f64>,
     /// What won, for a reader and for whoever wants to make it again.
     pub winner: Value,
 }
@@ -48,8 +48,8 @@ pub fn compute(job: &Job, layout: &Layout, judge: &mut Judge) -> Result<Done> {
         }
     };
     let test = test(making, &found.candidate, judge)?;
-    let calls = found.n_calls() as u64;
-    Ok(Done { dev: found.utility, test, calls, winner: json!(found.candidate) })
+    let winner = json!(found.candidate);
+    Ok(Done { dev: found.utility, test, utilities: found.utilities, winner })
 }
 
 /// The methods that are given nothing but f.
@@ -86,7 +86,7 @@ fn genetic(population: usize, keep: usize, generations: usize, calls: u64) -> Ge
 /// The best of the runs, the first of equals; each is Algorithm 1 over rows of coefficients.
 fn swarms(runs: &[SwarmRun], making: Making, judge: &mut Judge) -> Result<Done> {
     let n_experts = judge.n_experts();
-    let mut calls = 0;
+    let mut utilities = Vec::new();
     let mut best: Option<(usize, f64, Vec<f64>)> = None;
     for (run_idx, run) in runs.iter().enumerate() {
         let space = Coefficients::new(n_experts, run.settings.n_particles(n_experts));
@@ -94,10 +94,11 @@ fn swarms(runs: &[SwarmRun], making: Making, judge: &mut Judge) -> Result<Done> 
         let f = |space: &Coefficients, particles: &[usize]| {
             let at = |particle: &usize| Candidate::Linear(space.location(*particle).to_vec());
             let candidates: Vec<Candidate> = particles.iter().map(at).collect();
-            judge.utilities(making, Split::Dev, &candidates)
+            let found = judge.utilities(making, Split::Dev, &candidates)?;
+            utilities.extend_from_slice(&found);
+            Ok(found)
         };
         let outcome = search.run(f, |_| Ok(()))?;
-        calls += outcome.n_evaluations;
         if best.as_ref().is_none_or(|(_, highest, _)| outcome.best.utility > *highest) {
             best = Some((run_idx, outcome.best.utility, outcome.best.coefficients));
         }
@@ -105,13 +106,14 @@ fn swarms(runs: &[SwarmRun], making: Making, judge: &mut Judge) -> Result<Done> 
     let Some((run_idx, dev, row)) = best else { panic!("a swarm without runs was planned") };
     let candidate = Candidate::Linear(row);
     let test = test(making, &candidate, judge)?;
-    Ok(Done { dev, test, calls, winner: json!({"run": run_idx, "candidate": candidate}) })
+    Ok(Done { dev, test, utilities, winner: json!({"run": run_idx, "candidate": candidate}) })
 }
 
 fn data_merge(judge: &Judge) -> Result<Done> {
     let dev = judge.data_merge(Split::Dev)?;
     let test = (judge.n_examples(Split::Test) > 0).then(|| judge.data_merge(Split::Test));
-    Ok(Done { dev, test: test.transpose()?, calls: 1, winner: json!("data-merge") })
+    let winner = json!("data-merge");
+    Ok(Done { dev, test: test.transpose()?, utilities: vec![dev], winner })
 }
 
 /// The experts vote on every question; equal votes are decided by their f.
@@ -124,7 +126,7 @@ fn prediction_merge(vote: Vote, judge: &mut Judge) -> Result<Done> {
         _ => Some(voted(vote, judge.expert_scores(Split::Test)?, &utilities)),
     };
     let winner = json!({"vote": vote, "utilities": utilities});
-    Ok(Done { dev, test, calls: utilities.len() as u64, winner })
+    Ok(Done { dev, test, utilities, winner })
 }
 
 /// The share of questions on which the answer with most votes is right.

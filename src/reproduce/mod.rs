@@ -5,6 +5,7 @@
 //! threads, or how often the run was killed.
 
 mod cells;
+mod expected;
 mod inputs;
 mod methods;
 mod results;
@@ -16,16 +17,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use cells::CellRecord;
-pub use results::{CellReport, ColumnReport, Results, Without};
-pub use table::{Marks, text};
+pub use expected::{Expected, embedded};
+pub use results::{CellReport, ColumnReport, Results, Without, table_name};
+pub use table::{Marks, Place, Shown, Spent, reasons, shown, spent, text, verdict_text};
 pub use verdicts::VerdictReport;
 
 use crate::claims::{Cells, printed};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
-use crate::plan::{Job, Plan, Work, file_name};
+use crate::plan::{CellPlan, Job, Plan, Work, file_name};
 use crate::run::evaluate::{Evaluator, Options};
-use crate::suite::{self, Method, Scale, Suite};
+use crate::suite::{self, Item, Method, Scale, Suite};
 use crate::task::{Split, Task};
 use crate::testbed::{Inventory, Testbed};
 use inputs::Inputs;
@@ -47,21 +49,42 @@ pub struct Request {
     pub options: Options,
 }
 
-/// A column on its way: its task, the hashes of the task's files, and a record of each cell that
-/// is to be computed, as far as they are known.
-struct Column {
-    name: String,
-    task: Task,
-    sha256: BTreeMap<String, String>,
-    cells: Vec<Pending>,
+/// A testbed that has enough to compute something.
+struct Ready {
+    found: Inventory,
+    base: PathBuf,
+    first_task: Task,
 }
 
+/// A column on its way.
+struct Column {
+    task: Option<Task>,
+    sha256: BTreeMap<String, String>,
+    cells: Vec<Slot>,
+}
+
+/// A cell on its way.
+enum Slot {
+    Known(CellReport),
+    Pending(Box<Pending>),
+}
+
+/// A cell that is to be computed.
 struct Pending {
     job: Job,
     seed: u64,
     path: PathBuf,
     fingerprint: String,
-    record: Option<CellRecord>,
+}
+
+impl Request {
+    /// The seeds: the suite's, or the one in their place.
+    pub fn seeds(&self) -> Vec<u64> {
+        match self.seed {
+            Some(seed) => vec![seed],
+            None => self.suite.sizes(self.scale).seeds.clone(),
+        }
+    }
 }
 
 /// Computes the cells that are not there yet and writes `cells/`, `results.json` and `table.txt`.
@@ -69,35 +92,37 @@ struct Pending {
 /// how it goes, a line at a time.
 pub fn reproduce(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Results> {
     let Request { suite, testbed, scale, .. } = request;
-    let found = find(request, say)?;
-    let seeds = match request.seed {
-        Some(seed) => vec![seed],
-        None => suite.sizes(*scale).seeds.clone(),
-    };
-    let plan = Plan::new(suite, *scale, &found, &seeds)?;
+    let ready = find(request, say)?;
+    let plan = Plan::new(suite, *scale, &ready.found, &request.seeds())?;
     let folder = cells::folder(&request.out)?;
-    let (inputs, base) = Inputs::open(testbed, suite, &found, request.options)?;
-    let mut columns = pending(&plan, &found, &inputs, &folder)?;
+    let (inputs, base) = Inputs::open(testbed, suite, &ready.found, &ready.base, request.options)?;
+    let columns = columns(plan, &ready.found, &inputs, &folder)?;
 
-    let Some(first) = columns.first() else { panic!("a testbed without tasks was not refused") };
-    let mut evaluator = Evaluator::new(base, first.task.clone(), request.options.batch);
-    for column in &columns {
-        evaluator.task = column.task.clone();
+    let mut evaluator = Evaluator::new(base, ready.first_task, request.options.batch);
+    for task in columns.iter().filter_map(|column| column.task.as_ref()) {
+        evaluator.task = task.clone();
         evaluator.check(Split::Dev)?;
         if evaluator.task.n_examples(Split::Test) > 0 {
             evaluator.check(Split::Test)?;
         }
     }
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
-    for column in &mut columns {
-        evaluator.task = column.task.clone();
-        compute(&inputs, &evaluator, column, say)?;
+    let _held = cells::hold(&folder)?;
+    let mut sha256 = inputs.sha256.clone();
+    sha256.extend(inputs.data_merge_sha256.clone());
+    let mut reports = Vec::new();
+    for column in columns {
+        if let Some(task) = column.task {
+            evaluator.task = task;
+        }
+        sha256.extend(column.sha256);
+        reports.extend(compute(&inputs, &evaluator, column.cells, say)?);
     }
-    finish(request, seeds, &plan, found, &inputs, columns)
+    finish(request, ready.found, &inputs, sha256, reports)
 }
 
 /// What the testbed has, with tasks cut to the scale's sizes; an error if nothing can be computed.
-fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Inventory> {
+fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Ready> {
     let Request { suite, testbed, scale, .. } = request;
     let tasks: Vec<&str> = suite.columns.iter().map(|column| column.task.as_str()).collect();
     let mut found = testbed.find(&tasks, suite.search.mode)?;
@@ -108,11 +133,11 @@ fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Inventory> {
         }
     }
     found.missing.iter().for_each(|missing| say(&format!("missing: {missing}")));
-    let is_enough = found.base.is_some()
-        && !found.experts.is_empty()
-        && found.tasks.iter().any(Option::is_some);
-    if is_enough {
-        return Ok(found);
+    let first_task = found.tasks.iter().flatten().next().cloned();
+    if let (Some(base), Some(first_task), false) =
+        (found.base.clone(), first_task, found.experts.is_empty())
+    {
+        return Ok(Ready { found, base, first_task });
     }
     let n_missing = match found.missing.len() {
         1 => "an input is missing".to_string(),
@@ -125,106 +150,103 @@ fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Inventory> {
     Err(Error::input(testbed.path(), what))
 }
 
-/// The columns that can be computed, with the cells that are there already.
-fn pending(plan: &Plan, found: &Inventory, inputs: &Inputs, folder: &Path) -> Result<Vec<Column>> {
+/// The columns of the plan, with the cells that are known already.
+fn columns(plan: Plan, found: &Inventory, inputs: &Inputs, folder: &Path) -> Result<Vec<Column>> {
     let experts: Vec<String> = inputs.pool.names().into_iter().map(String::from).collect();
     let mut columns = Vec::new();
-    for (column, task) in plan.columns.iter().zip(&found.tasks) {
-        let Some(task) = task else { continue };
-        let sha256 = inputs::task_hashes(&column.task, task)?;
+    for (column, task) in plan.columns.into_iter().zip(&found.tasks) {
+        let sha256 = task.as_ref().map(|task| inputs::task_hashes(&column.task, task));
+        let sha256 = sha256.transpose()?.unwrap_or_default();
         let mut cells = Vec::new();
-        for cell in &column.cells {
-            let Work::Compute(job) = &cell.work else { continue };
+        for CellPlan { row, seed, work } in column.cells {
+            let job = match work {
+                Work::Compute(job) => *job,
+                Work::NotFor => {
+                    cells.push(without(row, &column.name, Without::NotFor));
+                    continue;
+                }
+                Work::NotAvailable(why) => {
+                    cells.push(without(row, &column.name, Without::NotAvailable(why)));
+                    continue;
+                }
+            };
             let of_data_merge = match job.method {
                 Method::DataMerge => Some(&inputs.data_merge_sha256),
                 _ => None,
             };
             let files = [&inputs.sha256, &sha256].into_iter().chain(of_data_merge).flatten();
             let files = files.map(|(role, hash)| (role.as_str(), hash.as_str())).collect();
-            let fingerprint = cells::fingerprint(job, &experts, &files);
-            let path = folder.join(file_name(&column.name, &cell.row, cell.seed));
-            let record = cells::read(&path, &fingerprint)?;
-            let job = (**job).clone();
-            cells.push(Pending { job, seed: cell.seed, path, fingerprint, record });
+            let fingerprint = cells::fingerprint(&job, &experts, &files);
+            let path = folder.join(file_name(&column.name, &row, seed));
+            cells.push(match cells::read(&path, &fingerprint)? {
+                Some(record) => Slot::Known(CellReport::Computed(Box::new(record))),
+                None => Slot::Pending(Box::new(Pending { job, seed, path, fingerprint })),
+            });
         }
-        columns.push(Column { name: column.name.clone(), task: task.clone(), sha256, cells });
+        columns.push(Column { task: task.clone(), sha256, cells });
     }
     Ok(columns)
+}
+
+fn without(row: String, column: &str, without: Without) -> Slot {
+    Slot::Known(CellReport::Without { row, column: column.to_string(), without })
 }
 
 /// Computes what a column lacks; the utilities of one row serve the others.
 fn compute(
     inputs: &Inputs,
     evaluator: &Evaluator,
-    column: &mut Column,
+    cells: Vec<Slot>,
     say: &mut dyn FnMut(&str),
-) -> Result<()> {
+) -> Result<Vec<CellReport>> {
     let mut judge = Judge::new(inputs, evaluator);
-    for cell in &mut column.cells {
-        let (row, name) = (&cell.job.row, &column.name);
-        if cell.record.is_some() {
-            say(&format!("{name}: {row}: already computed"));
-            continue;
-        }
-        let done = methods::compute(&cell.job, inputs.pool.layout(), &mut judge)?;
+    let mut reports = Vec::with_capacity(cells.len());
+    for slot in cells {
+        let Pending { job, seed, path, fingerprint } = match slot {
+            Slot::Pending(pending) => *pending,
+            Slot::Known(report) => {
+                if let CellReport::Computed(cell) = &report {
+                    say(&format!("{}: {}: already computed", cell.column, cell.row));
+                }
+                reports.push(report);
+                continue;
+            }
+        };
+        let done = methods::compute(&job, inputs.pool.layout(), &mut judge)?;
+        let calls = done.utilities.len() as u64;
         let test = done.test.map_or(String::new(), |test| format!(", test {test:.3}"));
-        say(&format!("{name}: {row}: dev {:.3}{test}, {} calls of f", done.dev, done.calls));
+        let (row, column) = (job.row.clone(), job.column.clone());
+        say(&format!("{column}: {row}: dev {:.3}{test}, {calls} calls of f", done.dev));
+        let is_search = job.method.is_search();
         let record = CellRecord {
-            row: row.clone(),
-            column: name.clone(),
-            seed: cell.seed,
+            row,
+            column,
+            seed,
             dev: done.dev,
             test: done.test,
             n_dev: judge.n_examples(Split::Dev),
             n_test: judge.n_examples(Split::Test),
-            calls: done.calls,
+            calls,
+            curve: if is_search { cells::curve(&done.utilities) } else { Vec::new() },
             winner: done.winner,
-            job: serde_json::to_value(&cell.job).expect("plain data"),
-            fingerprint: cell.fingerprint.clone(),
+            job: serde_json::to_value(&job).expect("plain data"),
+            fingerprint,
         };
-        cells::write(&cell.path, &record)?;
-        cell.record = Some(record);
+        cells::write(&path, &record)?;
+        reports.push(CellReport::Computed(Box::new(record)));
     }
-    Ok(())
+    Ok(reports)
 }
 
 /// The table of all cells, and the files that hold it.
 fn finish(
     request: &Request,
-    seeds: Vec<u64>,
-    plan: &Plan,
     found: Inventory,
     inputs: &Inputs,
-    columns: Vec<Column>,
+    sha256: BTreeMap<String, String>,
+    cells: Vec<CellReport>,
 ) -> Result<Results> {
     let suite = &request.suite;
-    let mut sha256 = inputs.sha256.clone();
-    sha256.extend(inputs.data_merge_sha256.clone());
-    let mut records = BTreeMap::new();
-    for column in columns {
-        sha256.extend(column.sha256);
-        for cell in column.cells {
-            let key = (column.name.clone(), cell.job.row, cell.seed);
-            records.insert(key, cell.record.expect("every cell was computed"));
-        }
-    }
-    let mut cells = Vec::new();
-    for column in &plan.columns {
-        for cell in &column.cells {
-            let (row, column) = (cell.row.clone(), column.name.clone());
-            cells.push(match &cell.work {
-                Work::Compute(_) => {
-                    let record = records.remove(&(column, row, cell.seed));
-                    CellReport::Computed(Box::new(record.expect("one record for each job")))
-                }
-                Work::NotFor => CellReport::Without { row, column, without: Without::NotFor },
-                Work::NotAvailable(why) => {
-                    let without = Without::NotAvailable(why.clone());
-                    CellReport::Without { row, column, without }
-                }
-            });
-        }
-    }
     let report = |(column, task): (&suite::Column, &Option<Task>)| ColumnReport {
         name: column.name.clone(),
         task: column.task.clone(),
@@ -236,9 +258,12 @@ fn finish(
         title: suite.title.clone(),
         testbed: request.testbed.name.clone(),
         scale: request.scale,
-        seeds,
-        version: env!("CARGO_PKG_VERSION"),
+        seeds: request.seeds(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
         splits: suite.splits.clone(),
+        sizes: suite.sizes(request.scale).clone(),
+        search: suite.search.clone(),
+        grid: suite.grid.clone(),
         experts: inputs.pool.names().into_iter().map(String::from).collect(),
         sha256,
         missing: found.missing,
@@ -247,15 +272,15 @@ fn finish(
         cells,
         claims: Vec::new(),
     };
-    results.claims = verdicts::judge(&results, &results::table_name(suite))?;
+    results.claims = verdicts::judge(&results, &table_name(suite.item))?;
     let json = serde_json::to_string_pretty(&results).expect("plain data");
     write_atomic(&request.out.join("results.json"), |file| writeln!(file, "{json}"))?;
-    let page = text(&results, in_print(suite)?.as_ref(), Marks::Plain);
+    let page = text(&results, in_print(suite.item)?.as_ref(), Marks::Plain);
     write_atomic(&request.out.join("table.txt"), |file| file.write_all(page.as_bytes()))?;
     Ok(results)
 }
 
-/// The suite's table as the paper prints it.
-pub fn in_print(suite: &Suite) -> Result<Option<Cells>> {
-    Ok(printed()?.remove(&results::table_name(suite)))
+/// An item of the paper as it is printed.
+pub fn in_print(item: Item) -> Result<Option<Cells>> {
+    Ok(printed()?.remove(&table_name(item)))
 }

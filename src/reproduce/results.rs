@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cells::CellRecord;
 use super::verdicts::VerdictReport;
-use crate::suite::{Item, Row, Scale, Suite};
+use crate::stats::{Summary, summarize};
+use crate::suite::{Grid, Item, Row, Scale, SearchDefaults, Sizes};
 use crate::testbed::Missing;
 
 /// A reproduced table.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
     /// Which one.
     pub item: Item,
@@ -23,9 +24,15 @@ pub struct Results {
     /// The suite's seeds, or those in their place.
     pub seeds: Vec<u64>,
     /// The program's version.
-    pub version: &'static str,
+    pub version: String,
     /// The splits that are reported.
     pub splits: Vec<String>,
+    /// The sizes of the scale.
+    pub sizes: Sizes,
+    /// What all searches have in common.
+    pub search: SearchDefaults,
+    /// The hyperparameters that a run of a swarm draws from.
+    pub grid: Grid,
     /// The experts, in the order of a candidate's coefficients.
     pub experts: Vec<String>,
     /// SHA-256 of every input file, by its role and name.
@@ -43,7 +50,7 @@ pub struct Results {
 }
 
 /// A column.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ColumnReport {
     /// Its name.
     pub name: String,
@@ -56,7 +63,7 @@ pub struct ColumnReport {
 }
 
 /// A cell, or why there is none.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum CellReport {
     /// It was computed.
@@ -73,7 +80,7 @@ pub enum CellReport {
 }
 
 /// Why a cell has no number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Without {
     /// The method does not apply to the task.
@@ -85,15 +92,22 @@ pub enum Without {
 impl Results {
     /// The mean over seeds on `split`, "dev" or "test"; none where there is no number.
     pub fn value(&self, row: &str, column: &str, split: &str) -> Option<f64> {
-        let mut values = Vec::new();
-        for cell in &self.cells {
-            let CellReport::Computed(cell) = cell else { continue };
-            if cell.row == row && cell.column == column {
-                values.push(if split == "dev" { Some(cell.dev) } else { cell.test }?);
-            }
-        }
-        let n_values = values.len();
-        (n_values > 0).then(|| values.iter().sum::<f64>() / n_values as f64)
+        self.summary(row, column, split).map(|summary| summary.mean)
+    }
+
+    /// Mean and spread over seeds on `split`, "dev" or "test"; none where there is no number.
+    pub fn summary(&self, row: &str, column: &str, split: &str) -> Option<Summary> {
+        let cells = self.computed().filter(|cell| cell.row == row && cell.column == column);
+        let of_split = |cell: &CellRecord| if split == "dev" { Some(cell.dev) } else { cell.test };
+        summarize(&cells.map(of_split).collect::<Option<Vec<f64>>>()?)
+    }
+
+    /// The cells that have a number.
+    pub fn computed(&self) -> impl Iterator<Item = &CellRecord> {
+        self.cells.iter().filter_map(|cell| match cell {
+            CellReport::Computed(cell) => Some(&**cell),
+            CellReport::Without { .. } => None,
+        })
     }
 
     /// Why a cell has no number, if it has none.
@@ -113,8 +127,8 @@ impl Results {
 }
 
 /// The name of the item's table among the paper's: "table01".
-pub fn table_name(suite: &Suite) -> String {
-    match suite.item {
+pub fn table_name(item: Item) -> String {
+    match item {
         Item::Table(number) => format!("table{number:02}"),
         Item::Figure(number) => format!("figure{number:02}"),
     }

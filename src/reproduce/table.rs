@@ -1,10 +1,10 @@
 //! A reproduced table as a person reads it: ours, and the paper's number beside it.
 
-use super::results::{ColumnReport, Results, Without};
-use crate::claims::{Cells, Judgement, Unit};
+use serde::Serialize;
 
-/// Columns of the table beside each other, so that a line keeps below a hundred letters.
-const PER_BLOCK: usize = 4;
+use super::results::{ColumnReport, Results, Without};
+use crate::claims::{Cells, Judgement};
+use crate::suite::{Budget, Row};
 
 /// How the best and the second best of a column are marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,53 @@ pub enum Marks {
     Plain,
     /// Bold and underlined, by the terminal's own means.
     Terminal,
+}
+
+/// The rank of a number in its column, among the rows that the paper has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// No other exceeds it.
+    Best,
+    /// The highest below the best.
+    Second,
+}
+
+/// A cell as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// The mean over seeds; "-" if not computed, "/" if not applicable.
+    pub ours: String,
+    /// The standard deviation over seeds, where there are several.
+    pub spread: Option<String>,
+    /// As the paper prints it, where it has the row.
+    pub paper: Option<String>,
+    /// Whether it is marked.
+    pub place: Option<Place>,
+}
+
+/// What is shown in the cell of a row and a column on a split, beside `printed`, the paper's table.
+pub fn shown(
+    results: &Results,
+    printed: Option<&Cells>,
+    row: &str,
+    column: &str,
+    split: &str,
+) -> Shown {
+    let of_paper = |row: &str| {
+        let cell = printed?.get(row, &format!("{column} {split}")).ok()?;
+        Some(cell.map_or("/".to_string(), |cell| cell.text.clone()))
+    };
+    let paper = of_paper(row);
+    let place = paper
+        .as_ref()
+        .and_then(|_| place(results, row, column, split, |other: &str| of_paper(other).is_some()));
+    let (ours, spread) = match results.summary(row, column, split) {
+        Some(summary) => (format!("{:.3}", summary.mean), summary.sd.map(spread)),
+        None if results.without(row, column) == Some(&Without::NotFor) => ("/".into(), None),
+        None => ("-".into(), None),
+    };
+    Shown { ours, spread, paper, place }
 }
 
 /// The table, the reasons of what is not in it, and the verdicts. `printed` is the paper's table.
@@ -24,7 +71,7 @@ pub fn text(results: &Results, printed: Option<&Cells>, marks: Marks) -> String 
     );
     let columns: Vec<&ColumnReport> = results.present().collect();
     for split in &results.splits {
-        for block in columns.chunks(PER_BLOCK) {
+        for block in columns.chunks(Widths::of(results).per_block) {
             page.push_str(&block_text(results, printed, marks, split, block));
         }
     }
@@ -36,9 +83,34 @@ pub fn text(results: &Results, printed: Option<&Cells>, marks: Marks) -> String 
         "\nIn parentheses the paper's. Of the rows that the paper has, {best} is the best of a \
          column,\n{second} the second; - not computed, / not applicable.\n"
     ));
-    page.push_str(&reasons(results));
+    if results.seeds.len() > 1 {
+        page.push_str("Of rows that draw: the mean over the seeds, ± the standard deviation.\n");
+    }
+    reasons(results).iter().for_each(|reason| page.push_str(&format!("{reason}\n")));
+    page.push_str(&budgets(results));
     page.push_str(&verdicts(results));
     page
+}
+
+/// How wide things are, so that a line keeps below a hundred letters.
+struct Widths {
+    name: usize,
+    spread: usize, // 0 where there is one seed
+    per_block: usize,
+}
+
+impl Widths {
+    fn of(results: &Results) -> Self {
+        let name = results.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        match results.seeds.len() {
+            0 | 1 => Self { name, spread: 0, per_block: 4 },
+            _ => Self { name, spread: 6, per_block: 3 },
+        }
+    }
+
+    fn cell(&self) -> usize {
+        15 + self.spread
+    }
 }
 
 fn block_text(
@@ -48,21 +120,18 @@ fn block_text(
     split: &str,
     block: &[&ColumnReport],
 ) -> String {
-    let width = results.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    let widths = Widths::of(results);
+    let (width, of_cell, of_spread) = (widths.name, widths.cell(), widths.spread);
     let mut text = format!("\n{:width$}", format!("on {split}"));
     for column in block {
-        text.push_str(&format!("  {:>15}", column.name));
+        text.push_str(&format!("  {:>of_cell$}", column.name));
     }
     text.push_str(&format!("\n{:width$}", "examples"));
     for column in block {
         let n = if split == "dev" { column.n_dev } else { column.n_test };
-        text.push_str(&format!("  {:>15}", n.unwrap_or(0)));
+        text.push_str(&format!("  {:>of_cell$}", n.unwrap_or(0)));
     }
     text.push('\n');
-    let of_paper = |row: &str, column: &str| {
-        let cell = printed?.get(row, &format!("{column} {split}")).ok()?;
-        Some(cell.map_or("/".to_string(), |cell| cell.text.clone()))
-    };
     let mut group = "";
     for row in &results.rows {
         if row.group != group {
@@ -71,20 +140,12 @@ fn block_text(
         }
         text.push_str(&format!("{:width$}", row.name));
         for column in block {
-            let paper = of_paper(&row.name, &column.name);
-            let place = paper.as_ref().and_then(|_| {
-                let has = |other: &str| of_paper(other, &column.name).is_some();
-                place(results, &row.name, &column.name, split, has)
-            });
-            let ours = match results.value(&row.name, &column.name, split) {
-                Some(value) => format!("{value:.3}"),
-                None if results.without(&row.name, &column.name) == Some(&Without::NotFor) => {
-                    "/".to_string()
-                }
-                None => "-".to_string(),
-            };
+            let Shown { ours, spread, paper, place } =
+                shown(results, printed, &row.name, &column.name, split);
             let paper = paper.map_or(String::new(), |paper| format!("({paper})"));
-            text.push_str(&format!("  {}{paper:>8}", marked(&ours, place, marks)));
+            let spread = spread.map_or(String::new(), |spread| format!("±{spread}"));
+            let ours = marked(&ours, place, marks);
+            text.push_str(&format!("  {ours}{spread:of_spread$}{paper:>8}"));
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
@@ -93,29 +154,33 @@ fn block_text(
 }
 
 /// A number on seven columns.
-fn marked(ours: &str, place: Option<usize>, marks: Marks) -> String {
+fn marked(ours: &str, place: Option<Place>, marks: Marks) -> String {
+    let gap = 6usize.saturating_sub(ours.len());
     match (marks, place) {
-        (Marks::Plain, Some(1)) => format!("{ours:>6}*"),
-        (Marks::Plain, Some(2)) => format!("{ours:>6}_"),
-        (Marks::Terminal, Some(1)) => format!("{:>n$}\x1b[1m{ours}\x1b[0m ", "", n = gap(ours)),
-        (Marks::Terminal, Some(2)) => format!("{:>n$}\x1b[4m{ours}\x1b[0m ", "", n = gap(ours)),
-        _ => format!("{ours:>6} "),
+        (Marks::Plain, Some(Place::Best)) => format!("{ours:>6}*"),
+        (Marks::Plain, Some(Place::Second)) => format!("{ours:>6}_"),
+        (Marks::Terminal, Some(Place::Best)) => format!("{:gap$}\x1b[1m{ours}\x1b[0m ", ""),
+        (Marks::Terminal, Some(Place::Second)) => format!("{:gap$}\x1b[4m{ours}\x1b[0m ", ""),
+        (_, None) => format!("{ours:>6} "),
     }
 }
 
-fn gap(ours: &str) -> usize {
-    6usize.saturating_sub(ours.len())
+/// A standard deviation on four columns: ".013", "1.24".
+fn spread(sd: f64) -> String {
+    match format!("{sd:.3}").strip_prefix('0') {
+        Some(below_one) => below_one.to_string(),
+        None => format!("{sd:.2}"),
+    }
 }
 
-/// 1 for a cell that no other of the column exceeds, 2 for the highest below those, among the rows
-/// that count.
+/// The rank of a cell's mean among the rows that count.
 fn place(
     results: &Results,
     row: &str,
     column: &str,
     split: &str,
     counts: impl Fn(&str) -> bool,
-) -> Option<usize> {
+) -> Option<Place> {
     let own = results.value(row, column, split)?;
     let mut above: Vec<f64> = Vec::new();
     for other in results.rows.iter().filter(|other| counts(&other.name)) {
@@ -126,11 +191,53 @@ fn place(
             above.push(value);
         }
     }
-    (above.len() < 2).then_some(1 + above.len())
+    match above.len() {
+        0 => Some(Place::Best),
+        1 => Some(Place::Second),
+        _ => None,
+    }
+}
+
+/// What the rows of equal budget really spent: the fewest and the most evaluations of f of any
+/// cell, in the table's order.
+pub fn spent(results: &Results) -> Vec<Spent> {
+    let rows = results.rows.iter().filter(|row| row.method.budget() == Some(Budget::Equal));
+    let of_row = |row: &Row| {
+        let calls = || results.computed().filter(|cell| cell.row == row.name).map(|c| c.calls);
+        Some(Spent { row: row.name.clone(), least: calls().min()?, most: calls().max()? })
+    };
+    rows.filter_map(of_row).collect()
+}
+
+/// Evaluations of f that a row spent, over its cells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Spent {
+    /// The row's name.
+    pub row: String,
+    /// In the cell that spent least.
+    pub least: u64,
+    /// In the cell that spent most.
+    pub most: u64,
+}
+
+fn budgets(results: &Results) -> String {
+    let spent = spent(results);
+    if spent.is_empty() {
+        return String::new();
+    }
+    let width = Widths::of(results).name;
+    let budget = results.sizes.budget;
+    let mut text =
+        format!("\nEvaluations of f in a cell of the rows of equal budget, of {budget} each:\n");
+    for Spent { row, least, most } in spent {
+        let range = if least == most { format!("{most}") } else { format!("{least} to {most}") };
+        text.push_str(&format!("{row:width$}  {range}\n"));
+    }
+    text
 }
 
 /// What is missing, and rows that could not be computed, each reason once.
-fn reasons(results: &Results) -> String {
+pub fn reasons(results: &Results) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for missing in &results.missing {
         lines.push(format!("missing: {missing}"));
@@ -145,7 +252,7 @@ fn reasons(results: &Results) -> String {
             }
         }
     }
-    lines.into_iter().map(|line| line + "\n").collect()
+    lines
 }
 
 fn verdicts(results: &Results) -> String {
@@ -154,24 +261,24 @@ fn verdicts(results: &Results) -> String {
          against the rows that were computed:\n",
     );
     for report in &results.claims {
-        let percent = match report.unit {
-            Unit::Percent => " %",
-            Unit::Share | Unit::Count => "",
-        };
-        let verdict = match report.verdict {
-            Some(Judgement::Holds) => "holds",
-            Some(Judgement::DoesNotHold) => "does not hold",
-            Some(Judgement::Undecided) => "undecided",
-            None => "not judged",
-        };
-        let says = &report.says;
-        text.push_str(&format!("{verdict:<14} {says}: printed {}{percent}", report.printed));
-        let digits = report.printed.split_once('.').map_or(0, |(_, digits)| digits.len());
-        match (report.measured, &report.not_judged) {
-            (Some(value), _) => text.push_str(&format!(", here {value:.digits$}{percent}\n")),
+        let (printed, here) = (report.printed_text(), report.measured_text());
+        let verdict = verdict_text(report.verdict);
+        text.push_str(&format!("{verdict:<14} {}: printed {printed}", report.says));
+        match (here, &report.not_judged) {
+            (Some(here), _) => text.push_str(&format!(", here {here}\n")),
             (None, Some(why)) => text.push_str(&format!(" ({why})\n")),
             (None, None) => text.push('\n'),
         }
     }
     text
+}
+
+/// A verdict in words.
+pub fn verdict_text(verdict: Option<Judgement>) -> &'static str {
+    match verdict {
+        Some(Judgement::Holds) => "holds",
+        Some(Judgement::DoesNotHold) => "does not hold",
+        Some(Judgement::Undecided) => "undecided",
+        None => "not judged",
+    }
 }

@@ -4,7 +4,7 @@
 //! left out of the comparison, as "/" is in the printed table. A number is known up to its sample
 //! of examples: where the verdict depends on that, the sentence is undecided.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::results::Results;
 use crate::claims::{Cell, Cells, Claims, Judgement, Range, Tables, Unit};
@@ -13,7 +13,7 @@ use crate::stats::wilson;
 use crate::suite::Row;
 
 /// One sentence.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VerdictReport {
     /// The claim's name.
     pub id: String,
@@ -29,6 +29,26 @@ pub struct VerdictReport {
     pub verdict: Option<Judgement>,
     /// Why it is not judged, if so.
     pub not_judged: Option<String>,
+}
+
+impl VerdictReport {
+    /// The number as printed, with its unit.
+    pub fn printed_text(&self) -> String {
+        format!("{}{}", self.printed, self.percent())
+    }
+
+    /// Ours, with as many digits.
+    pub fn measured_text(&self) -> Option<String> {
+        let digits = self.printed.split_once('.').map_or(0, |(_, digits)| digits.len());
+        self.measured.map(|value| format!("{value:.digits$}{}", self.percent()))
+    }
+
+    fn percent(&self) -> &'static str {
+        match self.unit {
+            Unit::Percent => " %",
+            Unit::Share | Unit::Count => "",
+        }
+    }
 }
 
 /// Judges every sentence about `table` that can be true or false of measured cells.

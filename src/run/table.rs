@@ -1,11 +1,11 @@
 //! The table that a search ends with, as text and as JSON.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::swarm::StopReason;
 
 /// What a search came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
     /// The task's name.
     pub task: String,
@@ -38,7 +38,7 @@ pub struct Results {
 }
 
 /// One method's utility on both splits.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     /// What was measured.
     pub name: String,
@@ -49,6 +49,15 @@ pub struct Row {
 }
 
 impl Results {
+    /// Why the search ended, in words.
+    pub fn stop_text(&self) -> &'static str {
+        match self.stop {
+            Some(StopReason::Patience) => "the best had not changed for the patience",
+            Some(StopReason::MaxIterations) => "the last iteration was reached",
+            None => "unfinished",
+        }
+    }
+
     /// The table as a person reads it.
     pub fn to_text(&self) -> String {
         let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(12);
@@ -61,11 +70,7 @@ impl Results {
             let test = row.test.map_or("-".into(), |test| format!("{test:.3}"));
             text.push_str(&format!("{:width$}  {:>10.3}  {test:>8}\n", row.name, row.dev));
         }
-        let stop = match self.stop {
-            Some(StopReason::Patience) => "the best had not changed for the patience",
-            Some(StopReason::MaxIterations) => "the last iteration was reached",
-            None => "unfinished",
-        };
+        let stop = self.stop_text();
         text.push_str(&format!(
             "\n{} particles, {} iterations ({stop}), {} evaluations; seed {}, mode {}\n",
             self.particles, self.iterations, self.evaluations, self.seed, self.mode

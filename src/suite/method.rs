@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Sizes;
 
 /// A method and its parameters.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "kebab-case")]
 pub enum Method {
     /// The expert with the highest f.
@@ -225,6 +225,21 @@ impl Method {
             Self::DareTies { density, .. } => *density < 1.0,
             Self::EvolMerge { .. } | Self::LoraHub { .. } | Self::ModelSwarms { .. } => true,
             _ => false,
+        }
+    }
+
+    /// Whether what is tried next depends on what f was before.
+    pub fn is_search(&self) -> bool {
+        matches!(self, Self::GreedySoup { .. }) || self.budget().is_some()
+    }
+
+    /// How many evaluations may be spent, of the methods that are given a number.
+    pub fn budget(&self) -> Option<Budget> {
+        match self {
+            Self::EvolMerge { budget, .. }
+            | Self::LoraHub { budget, .. }
+            | Self::ModelSwarms { budget, .. } => Some(*budget),
+            _ => None,
         }
     }
 

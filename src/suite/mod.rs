@@ -13,7 +13,7 @@ mod row;
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use method::{Accept, Budget, Method, Mutation, Rescale, Space, Vote, Weights};
 
@@ -48,7 +48,7 @@ pub struct Suite {
 }
 
 /// The number of a table or figure of the paper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Item {
     /// A table.
@@ -58,7 +58,7 @@ pub enum Item {
 }
 
 /// How large a reproduction is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scale {
     /// Seconds: for the tests.
@@ -68,7 +68,7 @@ pub enum Scale {
 }
 
 /// Settings that all searches of a suite share, as `--set KEY=VALUE` takes them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchDefaults {
     /// Whose defaults the settings start from, and whose parsing is followed.
     pub mode: Mode,
@@ -78,7 +78,7 @@ pub struct SearchDefaults {
 
 /// The values of the hyperparameters that the paper searches over (appendix C). A run takes one
 /// value of each list.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grid {
     /// phi_v, in 0 to 1.
     pub inertia: Vec<f64>,
@@ -93,7 +93,7 @@ pub struct Grid {
 }
 
 /// The sizes of one scale.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// N, at least the number of experts.
     pub particles: usize,
@@ -118,7 +118,7 @@ pub struct Sizes {
 }
 
 /// A row: one method.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The row's name in the table; that of the printed table where it has the row.
     pub name: String,

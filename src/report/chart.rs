@@ -1,0 +1,228 @@
+//! A line chart as SVG: axes with ticks, lines, a legend. Colours are classes, which the page gives
+//! one set of values in light and another in dark.
+//!
+//! Knows no tables or searches. Whatever the numbers are, a chart is small and ends.
+
+use std::fmt::Write as _;
+
+use minijinja::HtmlEscape;
+
+/// Classes `c0` to `c6` of the page's style.
+const N_COLOURS: usize = 7;
+
+const WIDTH: f64 = 460.0;
+const PLOT_HEIGHT: f64 = 200.0;
+const LEFT: f64 = 54.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 30.0;
+const BOTTOM: f64 = 44.0;
+const LEGEND_ROW: f64 = 18.0;
+
+/// Lines over common axes.
+pub struct Chart<'a> {
+    /// What it shows.
+    pub title: &'a str,
+    /// What x is.
+    pub x: &'a str,
+    /// What y is.
+    pub y: &'a str,
+    /// Later lines are drawn over earlier ones.
+    pub lines: Vec<Line>,
+}
+
+/// One line. Lines of one name share an entry of the legend.
+pub struct Line {
+    /// Its name.
+    pub name: String,
+    /// Its colour, by number.
+    pub colour: usize,
+    /// How it is drawn.
+    pub stroke: Stroke,
+    /// Its corners from left to right.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// How a line is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stroke {
+    /// In one piece.
+    Solid,
+    /// In short pieces.
+    Dashed,
+}
+
+/// A range of values, and the round numbers in it.
+struct Axis {
+    low: f64,
+    high: f64,
+    ticks: Vec<(f64, String)>,
+}
+
+impl Chart<'_> {
+    /// The chart; none where there is nothing that can be drawn.
+    pub fn svg(&self) -> Option<String> {
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let x = Axis::over(points().map(|point| point.0))?;
+        let y = Axis::over(points().map(|point| point.1))?;
+        let at_x = |value: f64| LEFT + (value - x.low) / (x.high - x.low) * (WIDTH - LEFT - RIGHT);
+        let at_y = |value: f64| TOP + (y.high - value) / (y.high - y.low) * PLOT_HEIGHT;
+        let legend = self.legend();
+        let height = TOP + PLOT_HEIGHT + BOTTOM + legend.len().div_ceil(2) as f64 * LEGEND_ROW;
+        let title = HtmlEscape(self.title);
+        let mut svg = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">\n\
+             <text class=\"title\" x=\"{LEFT}\" y=\"18\">{title}</text>\n"
+        );
+        let (right, bottom) = (WIDTH - RIGHT, TOP + PLOT_HEIGHT);
+        for (value, label) in &y.ticks {
+            let at = at_y(*value);
+            push(&mut svg, format_args!("<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>"));
+            let (x, y) = (LEFT - 6.0, at + 4.0);
+            push(&mut svg, format_args!("<text class=\"y\" x=\"{x}\" y=\"{y:.1}\">{label}</text>"));
+        }
+        for (value, label) in &x.ticks {
+            let (at, end) = (at_x(*value), bottom + 4.0);
+            push(&mut svg, format_args!("<path class=\"axis\" d=\"M{at:.1} {bottom}V{end}\"/>"));
+            let y = bottom + 17.0;
+            push(
+                &mut svg,
+                format_args!("<text class=\"x\" x=\"{at:.1}\" y=\"{y}\">{label}</text>"),
+            );
+        }
+        push(&mut svg, format_args!("<path class=\"axis\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>"));
+        let (middle, below) = ((LEFT + right) / 2.0, bottom + 34.0);
+        let label = HtmlEscape(self.x);
+        push(
+            &mut svg,
+            format_args!("<text class=\"x\" x=\"{middle}\" y=\"{below}\">{label}</text>"),
+        );
+        let (middle, label) = (TOP + PLOT_HEIGHT / 2.0, HtmlEscape(self.y));
+        push(
+            &mut svg,
+            format_args!(
+                "<text class=\"x\" transform=\"translate(12 {middle}) rotate(-90)\">{label}</text>"
+            ),
+        );
+        for line in &self.lines {
+            let corners = line.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite());
+            let corners: Vec<String> =
+                corners.map(|(x, y)| format!("{:.1},{:.1}", at_x(*x), at_y(*y))).collect();
+            let (class, corners) = (line.class(), corners.join(" "));
+            push(&mut svg, format_args!("<polyline class=\"{class}\" points=\"{corners}\"/>"));
+        }
+        for (idx, line) in legend.iter().enumerate() {
+            let x = LEFT + (idx % 2) as f64 * (right - LEFT) / 2.0;
+            let y = bottom + BOTTOM + 8.0 + (idx / 2) as f64 * LEGEND_ROW;
+            let (class, name) = (line.class(), HtmlEscape(&line.name));
+            let (bar, text_x) = (y - 4.0, x + 30.0);
+            push(&mut svg, format_args!("<path class=\"{class}\" d=\"M{x} {bar}h24\"/>"));
+            push(&mut svg, format_args!("<text x=\"{text_x}\" y=\"{y}\">{name}</text>"));
+        }
+        svg.push_str("</svg>");
+        Some(svg)
+    }
+
+    /// The first line of each name.
+    fn legend(&self) -> Vec<&Line> {
+        let mut legend: Vec<&Line> = Vec::new();
+        for line in &self.lines {
+            if legend.iter().all(|known| known.name != line.name) {
+                legend.push(line);
+            }
+        }
+        legend
+    }
+}
+
+impl Line {
+    /// A line that keeps each value until the next point, and the last one until `end`.
+    pub fn steps(points: &[(f64, f64)], end: f64) -> Vec<(f64, f64)> {
+        let mut corners: Vec<(f64, f64)> = Vec::new();
+        for &(x, y) in points {
+            corners.extend(corners.last().map(|(_, before)| (x, *before)));
+            corners.push((x, y));
+        }
+        corners.extend(corners.last().map(|(_, last)| (end, *last)));
+        corners
+    }
+
+    fn class(&self) -> String {
+        let dashed = if self.stroke == Stroke::Dashed { " dashed" } else { "" };
+        format!("line c{}{dashed}", self.colour % N_COLOURS)
+    }
+}
+
+impl Axis {
+    /// An axis that holds all finite values; none if there are none, or they are too far apart.
+    fn over(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let finite = values.filter(|value| value.is_finite());
+        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        if low > high || low.abs().max(high.abs()) > 1e12 {
+            return None;
+        }
+        let least = (low.abs().max(high.abs()) * 1e-9).max(1e-6);
+        let span = (high - low).max(least);
+        let (low, high) = match high - low < least {
+            true => (low - span / 2.0, low + span / 2.0),
+            false => (low, high),
+        };
+        let (step, n_digits) = step(span);
+        let first = (low / step).ceil();
+        let ticks = (0..8).map(|idx| (first + f64::from(idx)) * step);
+        let ticks = ticks.take_while(|value| *value <= high + step * 1e-6);
+        // No "-0.0".
+        let ticks = ticks.map(|value| (value, format!("{:.n_digits$}", value + 0.0)));
+        Some(Self { low, high, ticks: ticks.collect() })
+    }
+}
+
+/// The distance of ticks, 1, 2 or 5 times a power of ten, and its digits after the point: the
+/// smallest that needs no more than six steps.
+fn step(span: f64) -> (f64, usize) {
+    let (mut decade, mut n_digits) = (1.0, 0);
+    while span > 50.0 * decade {
+        decade *= 10.0;
+    }
+    while span < 5.0 * decade && n_digits < 12 {
+        decade /= 10.0;
+        n_digits += 1;
+    }
+    let factors = [1.0, 2.0, 5.0, 10.0];
+    let factor = factors.into_iter().find(|factor| span <= 6.0 * factor * decade).unwrap_or(10.0);
+    (factor * decade, n_digits)
+}
+
+fn push(svg: &mut String, element: std::fmt::Arguments) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(svg, "{element}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_numbers_within_the_range() {
+        // Broken: an axis would be empty, crowded, or labelled with numbers that nobody reads.
+        for (low, high, wanted) in [
+            (0.0, 50.0, "0 10 20 30 40 50"),
+            (10.0, 1020.0, "200 400 600 800 1000"),
+            (0.3125, 0.7, "0.3 0.4 0.5 0.6 0.7"),
+            (-0.1, 0.25, "-0.10 -0.05 0.00 0.05 0.10 0.15 0.20 0.25"),
+            (3.0, 3.0, "3.0000000"),
+            (0.0, 0.0, "0"),
+            (1e11, 1e12, "200000000000 400000000000 600000000000 800000000000 1000000000000"),
+        ] {
+            let axis = Axis::over([low, high].into_iter()).unwrap();
+            let labels: Vec<&str> = axis.ticks.iter().map(|(_, label)| &label[..]).collect();
+            println!("{low} to {high}: {labels:?}");
+            assert!(!labels.is_empty() && labels.len() <= 8, "{wanted}: {labels:?}");
+            assert!(axis.ticks.iter().all(|(at, _)| (axis.low..=axis.high + 1e-3).contains(at)));
+        }
+        for none in [&[][..], &[f64::NAN], &[f64::INFINITY], &[-1e308, 1e308]] {
+            assert!(Axis::over(none.iter().copied()).is_none());
+        }
+    }
+}
