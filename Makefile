@@ -14,10 +14,20 @@ STATIC := target/$(HOST)/release/model-swarms
 FUZZ_SECONDS ?= 600
 TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
-.PHONY: help setup build static test lint format bench fuzz example clean
+.PHONY: help setup build static test lint format bench fuzz example reproduce expected clean
+
+TABLE ?= 1
+TESTBED ?= mini
+SCALE ?= full
+DEVICE ?= auto
+SEED ?=
+# Where `make expected` keeps what `make reproduce` is compared with.
+EXPECTED ?= expected/$(if $(filter smoke,$(SCALE)),smoke,$(TESTBED))/$(shell printf table%02d $(TABLE)).json
+REPRODUCE = ./target/release/model-swarms reproduce --table $(TABLE) --testbed $(TESTBED) \
+	--scale $(SCALE) --device $(DEVICE) $(if $(SEED),--seed $(SEED))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # A linker, rustfmt and clippy: found, or installed where that can be done without a question.
 setup: ## see that the compiler, its linker and its lints are there
@@ -63,6 +73,13 @@ fuzz: setup ## every fuzz target for FUZZ_SECONDS (600) seconds
 example: build ## the README's example, in target/example
 	rm -rf target/example
 	./target/release/model-swarms example --out target/example
+
+reproduce: build ## TABLE=1 of the paper: TESTBED=mini|FILE SCALE=smoke|full DEVICE=auto|cpu|cuda SEED=
+	$(REPRODUCE)
+
+expected: build ## keep the results of `make reproduce` as those that later ones are compared with
+	mkdir -p $(dir $(EXPECTED))
+	$(REPRODUCE) --write-expected $(EXPECTED) --commit "$$(git describe --always --dirty --abbrev=12)"
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::cli::{
-    Inputs, assert_same_files, copy_folder, example, files_of, model_swarms, run, run_ok,
-    run_refused,
+    Inputs, assert_same_files, copy_folder, files_of, model_swarms, run, run_ok, run_refused,
 };
 use common::read_json;
+use common::table::{N_DEV, N_TEST, table_1, testbed};
 use model_swarms::backend::cpu::Isa;
 use model_swarms::mode::Mode;
 use model_swarms::reproduce::{CellReport, Marks, Request, Results, in_print, reproduce, text};
@@ -21,38 +21,8 @@ use model_swarms::task::{Split, Task, Work};
 use model_swarms::testbed::Testbed;
 use serde_json::{Value, json};
 
-/// Two of Table 1's columns, of different questions: the examples of each at smoke scale.
+/// Two of Table 1's columns, of different questions.
 const COLUMNS: [(&str, &str); 2] = [("MMLU", "mmlu"), ("NLGraph", "nlgraph")];
-const N_DEV: usize = 16;
-const N_TEST: usize = 32;
-
-/// A copy of the example with a testbed of these columns' tasks.
-fn testbed(tasks: &[&str]) -> (Inputs, PathBuf) {
-    let inputs = example().copy(10, 2 * N_DEV, 2 * N_TEST);
-    let data = read_json(&inputs.data);
-    fs::create_dir(inputs.folder.join("tasks")).unwrap();
-    for (idx, task) in tasks.iter().enumerate() {
-        let of = |split: &str, n: usize| data[split].as_array().unwrap()[idx * n..][..n].to_vec();
-        let data = json!({"dev": of("dev", N_DEV), "test": of("test", N_TEST)});
-        fs::write(inputs.folder.join(format!("tasks/{task}.json")), data.to_string()).unwrap();
-        let text = format!(
-            "name = \"{task}\"\nkind = \"multiple-choice\"\ndata = \"{task}.json\"\n\
-             max_new_tokens = 2\n"
-        );
-        fs::write(inputs.folder.join(format!("tasks/{task}.toml")), text).unwrap();
-    }
-    let path = inputs.folder.join("testbed.toml");
-    let text = "name = \"example\"\nbase = \"base\"\nexperts = \"experts\"\ntasks = \"tasks\"\n";
-    fs::write(&path, text).unwrap();
-    (inputs, path)
-}
-
-/// Table 1 at smoke scale.
-fn table_1(testbed: &Path, out: &Path) -> Command {
-    let mut command = model_swarms(["reproduce", "--table", "1", "--scale", "smoke"]);
-    command.arg("--testbed").arg(testbed).arg("--out").arg(out);
-    command
-}
 
 /// The cells of results.json by row, of one column.
 fn cells_of<'a>(results: &'a Value, column: &str) -> BTreeMap<&'a str, &'a Value> {

@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod spoil;
+pub mod table;
 
 use std::path::{Path, PathBuf};
 
