@@ -1,4 +1,4 @@
-//! A search as the page shows it: from its journal alone, and from its results where it is finished.
+//! A search as the page shows it: from its journal, and from its results where it is finished.
 
 use std::path::Path;
 

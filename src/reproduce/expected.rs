@@ -1,5 +1,5 @@
-//! What a reproduction is expected to come to: the numbers and verdicts of an earlier one, kept as a
-//! small JSON file (`expected/`), and the comparison, which is exact.
+//! What a reproduction is expected to come to: the numbers and verdicts of an earlier one, kept as
+//! a small JSON file (`expected/`), and the comparison, which is exact.
 //!
 //! Numbers are equal on every machine, so any difference is a change of the program or its inputs.
 
