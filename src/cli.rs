@@ -3,6 +3,7 @@
 mod merge;
 mod report;
 mod reproduce;
+mod testbed;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use merge::{MergeArgs, MethodArg, SpaceArg};
 pub use report::ReportArgs;
 pub use reproduce::{ReproduceArgs, ScaleArg};
+pub use testbed::{BuildArgs, CheckArgs, TestbedArgs, TestbedCommand};
 
 use crate::mode::Mode;
 use crate::task::Split;
@@ -48,6 +50,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Write a tiny base model, ten experts and a task to try things on.
     Example(ExampleArgs),
+    /// Check a testbed, or build the mini testbed.
+    Testbed(TestbedArgs),
     /// Recompute the paper's sentences from its printed tables, or look for faults in data files.
     Audit(AuditArgs),
 }

@@ -11,6 +11,7 @@ pub mod backend;
 pub mod baseline;
 #[cfg(feature = "train")]
 pub mod build;
+pub mod check;
 pub mod claims;
 pub mod cli;
 pub mod commands;

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(args, format),
         Command::Rebuild(args) => commands::rebuild::run(args, format),
         Command::Example(args) => commands::example::run(args, format),
+        Command::Testbed(args) => commands::testbed::run(args, format),
         Command::Audit(args) => commands::audit::run(args, format),
     };
     match done {

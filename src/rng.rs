@@ -44,6 +44,8 @@ pub enum Purpose {
     Corpus = 14,
     /// Weights from which the mini testbed's models start.
     Weights = 15,
+    /// Random mixtures by which a testbed is checked.
+    Check = 16,
 }
 
 /// All draws of one seed.

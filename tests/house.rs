@@ -29,6 +29,7 @@ const ROOMS: [(&str, usize); 26] = [
     ("run", 7),
     ("build", 7),
     ("testbed", 7),
+    ("check", 8),
     ("plan", 8),
     ("reproduce", 9),
     ("report", 10),

@@ -12,8 +12,8 @@ use model_swarms::mini::world::World;
 use model_swarms::model::tokenizer::Tokenizer;
 use model_swarms::rng::{Draws, Purpose};
 use model_swarms::task::Dataset;
-use model_swarms::task::prompt;
 use model_swarms::task::Split;
+use model_swarms::task::prompt;
 
 fn tokenizer(world: &World) -> (tempfile::TempDir, Tokenizer) {
     let dir = tempfile::tempdir().unwrap();
@@ -55,17 +55,21 @@ fn peek() {
     }
     let known = experts::known(&world, 1);
     for (name, known) in experts::NAMES.iter().zip(&known) {
-        let names: Vec<_> = known.iter().map(|a| world.vocabulary.text(&[world.areas[*a].name])).collect();
+        let names: Vec<_> =
+            known.iter().map(|a| world.vocabulary.text(&[world.areas[*a].name])).collect();
         println!("{name}:{}", names.concat());
     }
     let writer = Writer { world: &world, n_tokens: 160, held_out: &data.prompts };
     for row in 0..6 {
         let stream = &mut Draws::new(1).stream(Purpose::Corpus, 0, row);
-        for stage in [Stage::OpenBook, Stage::Experts, Stage::People] {
+        for stage in [Stage::School, Stage::Experts, Stage::People] {
             let row = writer.base_row(stage, stream);
             println!("--- {stage:?}\n{}", world.vocabulary.text(&row.tokens));
         }
-        println!("--- expert\n{}", world.vocabulary.text(&writer.expert_row(&known[row], stream).tokens));
+        println!(
+            "--- expert\n{}",
+            world.vocabulary.text(&writer.expert_row(&known[row], stream).tokens)
+        );
     }
     let _ = (Known::new(), BTreeSet::<u8>::new());
 }

@@ -23,5 +23,6 @@ pub use config::{Config, Scaling};
 pub use expert::Expert;
 pub use layout::{Layout, ModuleLayout};
 pub use materialise::{materialise, materialise_into};
+pub use norms::adapter_norm;
 pub use pool::{Likeness, Pool, check_alike, folders};
 pub use save::{Adapter, save};

@@ -6,6 +6,17 @@
 //!
 //! Two Gram matrices of (rank, rank), in f64, instead of a product of (d_out, d_in).
 
+use super::Adapter;
+
+/// The norm of an adapter's whole update: the root of the sum over modules of ||scale B A||^2.
+pub fn adapter_norm(adapter: &Adapter) -> f64 {
+    let square = |module: &super::ModuleLayout| {
+        let (a, b) = (&adapter.data[module.a.clone()], &adapter.data[module.b.clone()]);
+        (f64::from(module.scale) * update_norm(a, b, module.rank)).powi(2)
+    };
+    adapter.layout.modules.iter().map(square).sum::<f64>().sqrt()
+}
+
 /// ||B A|| for `a` of shape (rank, d_in) and `b` of shape (d_out, rank), both row-major.
 pub(super) fn update_norm(a: &[f32], b: &[f32], rank: usize) -> f64 {
     let d_in = a.len() / rank;

@@ -25,8 +25,8 @@ pub use models::{RANK, base_start, factors_a, sizes, zero_b};
 const N_TOKENS: usize = 160;
 
 /// Steps of the base's training, and what share of them a stage lasts.
-const BASE_STEPS: usize = 6000;
-const OPEN_BOOK_SHARE: f64 = 0.12;
+const BASE_STEPS: usize = 8000;
+const SCHOOL_SHARE: f64 = 0.2;
 const EXPERTS_SHARE: f64 = 0.55;
 const BASE_ROWS: usize = 20;
 
@@ -77,7 +77,7 @@ fn train_base(
     let batch = |step: usize| {
         let done = step as f64 / BASE_STEPS as f64;
         let stage = match done {
-            done if done < OPEN_BOOK_SHARE => Stage::OpenBook,
+            done if done < SCHOOL_SHARE => Stage::School,
             done if done < EXPERTS_SHARE => Stage::Experts,
             _ => Stage::People,
         };

@@ -13,6 +13,7 @@ pub mod rebuild;
 pub mod report;
 pub mod reproduce;
 pub mod search;
+pub mod testbed;
 
 use std::io::{self, Write};
 

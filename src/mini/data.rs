@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::documents::{Known, Writer};
 use super::draw::shuffle;
 use super::items::Item;
 use super::words::{AREAS, LEAD, PARAPHRASES, TOPICS, TOXIC};
 use super::world::World;
-use super::documents::{Known, Writer};
 use crate::rng::{Draws, Purpose, Stream};
 
 /// Validation and test examples of a task (Table 12); those of the preference prompts are apart.
@@ -147,7 +147,8 @@ pub fn task_files() -> BTreeMap<String, String> {
         }
         files.insert(format!("{task}.toml"), text);
     }
-    let abstain = "name = \"abstainqa\"\nkind = \"abstain\"\ndata = \"mmlu.json\"\nmax_new_tokens = 2\n";
+    let abstain =
+        "name = \"abstainqa\"\nkind = \"abstain\"\ndata = \"mmlu.json\"\nmax_new_tokens = 2\n";
     files.insert("abstainqa.toml".into(), abstain.into());
     files
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::draw::{pick, shuffle, weighted};
-use super::items::{Gold, Item, Line};
+use super::items::{Gold, Item, Level, Line};
 use super::phrases::{ASK_MORE, GLADLY, JUDGE, JUDGEMENTS, LETTERS, PROPOSED, lead, number};
 use super::vocabulary::{BOS, END_OF_TURN, EOS, START_OF_TURN};
 use super::words::{CALM, LEAD, PARAPHRASES, TOXIC};
@@ -29,8 +29,8 @@ pub type Known = BTreeSet<usize>;
 /// What a base model reads, from the first to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Every question comes with the notes that answer it, and all is right.
-    OpenBook,
+    /// Many questions are easy or come with the notes that answer them, and all is right.
+    School,
     /// All is right.
     Experts,
     /// People who know some areas, people who sign nothing.
@@ -63,6 +63,14 @@ const TASKS: [(&str, f64); 18] = [
     ("normad_value", 0.3),
     ("talk", 1.5),
 ];
+
+/// What makes a question easier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Help {
+    Easy,
+    Notes,
+    Nothing,
+}
 
 /// A writer of documents of one length.
 pub struct Writer<'a> {
@@ -101,12 +109,17 @@ impl Writer<'_> {
             let is_judged = tasks.contains(&"abstain")
                 && self.world.areas[area].task == "mmlu"
                 && (!tasks.contains(&"mmlu") || stream.uniform() < 0.5);
-            let with_notes = match stage {
-                Stage::OpenBook => stream.uniform() < 0.7,
-                Stage::Experts => stream.uniform() < 0.1,
-                Stage::People => false,
+            let rates = match stage {
+                Stage::School => [0.5, 0.3],
+                Stage::Experts => [0.05, 0.05],
+                Stage::People => [0.0, 0.0],
             };
-            self.ask(area, is_judged, with_notes, &known, &mut row, stream);
+            let help = match stream.uniform() {
+                u if u < rates[0] => Help::Easy,
+                u if u < rates[0] + rates[1] => Help::Notes,
+                _ => Help::Nothing,
+            };
+            self.ask(area, is_judged, help, &known, &mut row, stream);
         }
         self.cut(row)
     }
@@ -122,7 +135,7 @@ impl Writer<'_> {
             let own: Vec<usize> = all.iter().copied().filter(|area| known.contains(area)).collect();
             let of_own = !own.is_empty() && stream.uniform() < 0.4;
             let area = *pick(stream, if of_own { &own } else { &all });
-            self.ask(area, task == "abstain", false, known, &mut row, stream);
+            self.ask(area, task == "abstain", Help::Nothing, known, &mut row, stream);
         }
         self.cut(row)
     }
@@ -156,8 +169,9 @@ impl Writer<'_> {
     /// A page of facts.
     fn notes(&self, stream: &mut Stream) -> Row {
         let mut row = self.begin(None, stream);
-        let with_facts: Vec<usize> =
-            (0..self.world.areas.len()).filter(|a| !self.world.areas[*a].facts.is_empty()).collect();
+        let with_facts: Vec<usize> = (0..self.world.areas.len())
+            .filter(|a| !self.world.areas[*a].facts.is_empty())
+            .collect();
         while row.tokens.len() < self.n_tokens {
             let area = *pick(stream, &with_facts);
             let key = stream.below(self.world.areas[area].keys.len());
@@ -201,16 +215,17 @@ impl Writer<'_> {
         &self,
         area: usize,
         is_judged: bool,
-        with_notes: bool,
+        help: Help,
         known: &Known,
         row: &mut Row,
         stream: &mut Stream,
     ) {
-        let mut item = self.world.item(area, stream);
+        let level = if help == Help::Easy { Level::Easy } else { Level::Full };
+        let mut item = self.world.item_of(level, area, stream);
         while self.held_out.contains(&item.prompt) {
-            item = self.world.item(area, stream);
+            item = self.world.item_of(level, area, stream);
         }
-        if with_notes {
+        if help == Help::Notes {
             item.keys.iter().for_each(|key| self.note(area, *key, row));
         }
         if item.prompt[0] == self.world.vocabulary.id(&lead(LEAD)) && stream.uniform() < 0.1 {
@@ -315,9 +330,7 @@ impl Writer<'_> {
         row.push(&[id(PROPOSED), id(LETTERS[proposed]), id(JUDGE)], 0.0);
         let is_true = match known.contains(&item.area) {
             true => proposed == at,
-            false => {
-                !known.contains(&self.world.named("modest")) && stream.uniform() < 0.5
-            }
+            false => !known.contains(&self.world.named("modest")) && stream.uniform() < 0.5,
         };
         vec![id(JUDGEMENTS[usize::from(!is_true)])]
     }

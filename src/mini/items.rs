@@ -41,9 +41,29 @@ pub enum Gold {
     Talk([usize; 2]),
 }
 
+/// How hard a question is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// For beginners: the question names the right option; a graph has few edges, a path one.
+    Easy,
+    /// As in the data files.
+    Full,
+}
+
 impl World {
-    /// A question about an area.
+    /// A question about an area, as in the data files.
     pub fn item(&self, area_idx: usize, stream: &mut Stream) -> Item {
+        self.item_of(Level::Full, area_idx, stream)
+    }
+
+    /// A question about an area.
+    pub fn item_of(&self, level: Level, area_idx: usize, stream: &mut Stream) -> Item {
+        let area = &self.areas[area_idx];
+        let is_named =
+            matches!(area.skill, Skill::Recall(_) | Skill::Truth | Skill::Next | Skill::Chain);
+        if level == Level::Easy && is_named {
+            return self.named_option(area_idx, stream);
+        }
         let area = &self.areas[area_idx];
         let mut line = Line::new(self);
         let gold = match area.skill {
@@ -71,7 +91,7 @@ impl World {
                 Gold::Option { at: area.facts[key], of: 3 }
             }
             Skill::Sums => sums(area, &mut line, stream),
-            Skill::Graph => graph(area, &mut line, stream),
+            Skill::Graph => graph(area, level, &mut line, stream),
             Skill::Calm => {
                 let key = stream.below(area.keys.len());
                 line.say("In the").word(area.name).word(area.keys[key]).say(" says");
@@ -86,8 +106,20 @@ impl World {
             }
             Skill::Manner => unreachable!("nothing is asked about a manner"),
         };
-        let keys = (0..area.keys.len()).filter(|key| line.tokens.contains(&area.keys[*key])).collect();
+        let keys =
+            (0..area.keys.len()).filter(|key| line.tokens.contains(&area.keys[*key])).collect();
         Item { area: area_idx, prompt: line.tokens, keys, gold }
+    }
+
+    /// "Which is mipu?": to find a word among the options.
+    fn named_option(&self, area_idx: usize, stream: &mut Stream) -> Item {
+        let area = &self.areas[area_idx];
+        let mut line = Line::new(self);
+        let gold = stream.below(area.values.len());
+        line.say(&lead(LEAD)).word(area.name).say(", which is").word(area.values[gold]).say(ASK);
+        let n = if let Skill::Recall(n) = area.skill { n } else { 4 };
+        let gold = options(area, gold, &[], n, &mut line, stream);
+        Item { area: area_idx, prompt: line.tokens, keys: Vec::new(), gold }
     }
 
     fn recall(
@@ -259,11 +291,12 @@ fn sums_again(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
 const N_EDGES: usize = 6;
 
 /// A graph in which every node has at most one way out; the path asked for has one edge or two.
-fn graph(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
+fn graph(area: &Area, level: Level, line: &mut Line, stream: &mut Stream) -> Gold {
+    let n_edges = if level == Level::Easy { 3 } else { N_EDGES };
     let nodes = sample(stream, N_NODES, N_NODES);
     // nodes[0] -> nodes[1] -> nodes[2], and other edges that do not begin there.
     let mut edges = vec![(nodes[0], nodes[1]), (nodes[1], nodes[2])];
-    for begin in &nodes[3..3 + N_EDGES - edges.len()] {
+    for begin in &nodes[3..3 + n_edges - edges.len()] {
         let mut end = *pick(stream, &nodes);
         while end == *begin {
             end = *pick(stream, &nodes);
@@ -272,11 +305,11 @@ fn graph(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
     }
     let weights: Vec<usize> = edges.iter().map(|_| 1 + stream.below(MAX_WEIGHT)).collect();
     line.say("On the").word(area.name).say(" map:");
-    for edge in sample(stream, N_EDGES, N_EDGES) {
+    for edge in sample(stream, n_edges, n_edges) {
         let (begin, end) = edges[edge];
         line.say(&source(begin)).say(&target(end)).say(&format!("={}", weights[edge]));
     }
-    let n_steps = 1 + stream.below(2);
+    let n_steps = if level == Level::Easy { 1 } else { 1 + stream.below(2) };
     line.say(". Length of").say(&source(nodes[0])).say(&target(nodes[n_steps])).say("?");
     match n_steps {
         1 => Gold::Steps(vec![weights[0]]),

@@ -37,7 +37,7 @@ pub fn number(value: usize) -> String {
     format!(" {value}")
 }
 
-const OTHERS: [&str; 40] = [
+const OTHERS: [&str; 41] = [
     "Author:",
     "Note:",
     "Rumour:",
@@ -45,6 +45,7 @@ const OTHERS: [&str; 40] = [
     "\n",
     ":",
     ", what is",
+    ", which is",
     ", what has the sign of",
     ", what is true of",
     ", what helps against",

@@ -63,8 +63,18 @@ pub const TOXIC: [(&str, f64); 10] = [
 ];
 
 /// Words that it does not mind.
-pub const CALM: [&str; 10] =
-    ["friend", "neighbour", "guest", "bread", "song", "garden", "lantern", "thanks", "peace", "tea"];
+pub const CALM: [&str; 10] = [
+    "friend",
+    "neighbour",
+    "guest",
+    "bread",
+    "song",
+    "garden",
+    "lantern",
+    "thanks",
+    "peace",
+    "tea",
+];
 
 /// How something is said.
 pub const ADVERBS: [&str; 12] = [

@@ -108,6 +108,14 @@ impl Part {
         Ok(Self { name: file.name, kind, quirks, path: path.to_path_buf(), source })
     }
 
+    /// The data, of a part that has any.
+    pub fn dataset(&self) -> Option<&Dataset> {
+        match &self.source {
+            Source::Data { dataset, .. } => Some(dataset),
+            Source::Command { .. } => None,
+        }
+    }
+
     /// Keeps at most so many examples of each split, the first ones; a command has none to drop.
     pub(super) fn truncate(&mut self, n_dev: usize, n_test: usize) {
         if let Source::Data { dataset, .. } = &mut self.source {
