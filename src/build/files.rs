@@ -1,13 +1,14 @@
 //! The testbed's folders: a Hugging Face directory, PEFT adapters, data and task files.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::models::{RANK, linears, sizes};
-use crate::error::Result;
-use crate::files::{write_atomic, write_dir_atomic};
+use crate::error::{Error, Result};
+use crate::files::{sha256, write_atomic, write_dir_atomic};
 use crate::mini::data::Data;
 use crate::mini::tokenizer::{tokenizer_config_json, tokenizer_json};
 use crate::mini::world::World;
@@ -103,6 +104,39 @@ pub fn write_data(out: &Path, data: &Data) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// The testbed's own file, and the list of all files with their SHA-256.
+pub fn write_index(out: &Path) -> Result<()> {
+    write_atomic(&out.join("testbed.toml"), |file| file.write_all(TESTBED.as_bytes()))?;
+    let mut lines = Vec::new();
+    list(out, Path::new(""), &mut lines)?;
+    lines.sort();
+    write_atomic(&out.join("SHA256SUMS"), |file| file.write_all(lines.concat().as_bytes()))
+}
+
+const TESTBED: &str = "\
+# The mini testbed: see README.md.
+name = \"mini\"
+base = \"base\"
+experts = \"experts\"
+data-merge = \"data_merge\"
+tasks = \"tasks\"
+";
+
+/// A line for every file below `folder` of `out`, but for the list and what is about the testbed.
+fn list(out: &Path, folder: &Path, lines: &mut Vec<String>) -> Result<()> {
+    let dir = out.join(folder);
+    for entry in fs::read_dir(&dir).map_err(Error::io(&dir, "list"))? {
+        let name = entry.map_err(Error::io(&dir, "list"))?.file_name();
+        let path = folder.join(&name);
+        if out.join(&path).is_dir() {
+            list(out, &path, lines)?;
+        } else if name != "SHA256SUMS" && name != "README.md" {
+            lines.push(format!("{}  {}\n", sha256(&out.join(&path))?, path.display()));
+        }
+    }
+    Ok(())
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {

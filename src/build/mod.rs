@@ -56,7 +56,8 @@ pub fn build(out: &Path, work: &Path, seed: u64, say: &mut dyn FnMut(String)) ->
     }
     let all: Vec<&Known> = known.iter().collect();
     let b = train_expert(&writer, DATA_MERGE, known.len(), &all, (&base, &a), (work, seed), say)?;
-    files::write_adapter(&out.join(DATA_MERGE), &world, &a, &b)
+    files::write_adapter(&out.join(DATA_MERGE), &world, &a, &b)?;
+    files::write_index(out)
 }
 
 /// The model number of the base in the addresses of draws.
