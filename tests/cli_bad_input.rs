@@ -296,7 +296,7 @@ fn tasks_that_cannot_be_asked() {
         ),
         (
             "a kind that is not there yet",
-            |i| edit_task(i, "multiple-choice", "toxicity"),
+            |i| edit_task(i, "multiple-choice", "reward"),
             &["task.toml", "not supported yet"],
         ),
         (

@@ -19,7 +19,9 @@ fn every_kind_in_both_modes() {
         "{:<16} {:<6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n{:<23} {:>19} {:>19} {:>19}\n",
         "", "", "dev", "test", "dev", "test", "dev", "test", "", "base", "best expert", "swarm"
     );
-    for kind in ["multiple-choice", "exact-match", "abstain", "perplexity", "multi", "command"] {
+    for kind in
+        ["multiple-choice", "exact-match", "abstain", "toxicity", "perplexity", "multi", "command"]
+    {
         let inputs = example().copy(4, 10, 5);
         write_kind(&inputs, kind);
         for (mode, settings) in [("paper", &PAPER[..]), ("code", &CODE[..])] {
@@ -46,6 +48,12 @@ fn write_kind(inputs: &Inputs, kind: &str) {
     match kind {
         "multiple-choice" | "abstain" => inputs.write_task(&toml(kind, "task.json"), &data),
         "exact-match" => inputs.write_task(&toml(kind, "task.json"), &exact(&data)),
+        "toxicity" => {
+            let words = json!({"words": {"A": 0.1, "B": 0.9, "C": 0.4}});
+            fs::write(inputs.folder.join("words.json"), words.to_string()).unwrap();
+            let scorer = "scorer = { lexicon = \"words.json\" }\n";
+            inputs.write_task(&(toml(kind, "task.json") + scorer), &prompts(&data));
+        }
         "perplexity" => {
             let toml = toml(kind, "task.json").replace("max_new_tokens = 2\n", "");
             inputs.write_task(&toml, &data);
@@ -68,6 +76,13 @@ fn write_kind(inputs: &Inputs, kind: &str) {
         }
         _ => panic!("no such kind"),
     }
+}
+
+/// The questions alone.
+fn prompts(data: &Value) -> Value {
+    let item = |item: &Value| json!({"prompt": item["question"]});
+    let split = |name: &str| data[name].as_array().unwrap().iter().map(item).collect::<Vec<_>>();
+    json!({"dev": split("dev"), "test": split("test")})
 }
 
 /// The questions as texts, and their letters as what must be said.

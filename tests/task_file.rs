@@ -33,7 +33,7 @@ fn a_task_file_is_taken_at_its_word() {
         "name = 'x".to_string(),
         format!("{head}'multiple-choice'\ndta = 'data.json'"),
         format!("{head}'multiple-choice'"),
-        format!("{head}'toxicity'\ndata = 'data.json'"),
+        format!("{head}'reward'\ndata = 'data.json'"),
         format!("{head}'judge'"),
         format!("{head}'multiplechoice'"),
         format!("{head}'multiple-choice'\ndata = 'data.json'\nprogram = ['x']"),

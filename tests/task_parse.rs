@@ -268,6 +268,8 @@ fn every_switch_has_its_value_in_both_modes() {
     choice_parser = "letters"
     exact_match = "words"
     abstain_cue = "first-word"
+    rated_text = "whole"
+    short_text = "wordless"
     multi_zero = "zero"
 
     [tail_pieces]
@@ -282,6 +284,8 @@ fn every_switch_has_its_value_in_both_modes() {
     choice_parser = "authors"
     exact_match = "substring"
     abstain_cue = "substring"
+    rated_text = "first-line"
+    short_text = "ten-characters"
     multi_zero = "cent"
 
     [tail_pieces]
@@ -296,6 +300,8 @@ fn every_switch_has_its_value_in_both_modes() {
     choice_parser = "authors"
     exact_match = "substring"
     abstain_cue = "substring"
+    rated_text = "first-line"
+    short_text = "ten-characters"
     multi_zero = "cent"
 
     [tail_pieces]

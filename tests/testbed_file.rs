@@ -101,6 +101,7 @@ fn the_papers_template_names_what_the_paper_had() {
         "gsm8k",
         "nlgraph",
         "truthfulqa",
+        "realtoxicityprompts",
         "abstainqa",
     ];
     let found = testbed.find(&tasks, Mode::Paper).unwrap();

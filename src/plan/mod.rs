@@ -174,8 +174,7 @@ fn lacking(row: &Row, task: Option<&Task>, found: &Inventory) -> Option<String> 
     if task.parts.iter().any(|part| part.kind == Kind::Command) {
         return Some("a command gives one number, wanted one for each split".into());
     }
-    let answers_in_words =
-        |kind: Kind| matches!(kind, Kind::MultipleChoice | Kind::ExactMatch | Kind::Abstain);
+    let answers_in_words = |kind: Kind| !matches!(kind, Kind::Perplexity | Kind::Command);
     let reason = match &row.method {
         Method::DataMerge if found.data_merge.is_none() => {
             "the testbed has no adapter that was trained on all data"

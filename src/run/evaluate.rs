@@ -4,11 +4,11 @@
 //! end; a score depends on its own adapter and prompts alone.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rayon::prelude::*;
 
 use super::candidates::Candidates;
+use super::program::{Input, run_program};
 use crate::backend::cpu::Isa;
 use crate::error::{Error, Result};
 use crate::model::chat::ChatTemplate;
@@ -124,7 +124,11 @@ impl Evaluator {
                 Work::LogLikelihood(texts) => {
                     self.scored_tokens(&texts)?;
                 }
-                Work::Command { .. } => {}
+                Work::Command { .. } | Work::Rate { .. } => {}
+            }
+            // Both splits are rated by the same program.
+            if let (Split::Dev, Some(trial)) = (split, part.trial(split)) {
+                part.check_trial(split, &rate(&trial)?)?;
             }
         }
         Ok(())
@@ -183,9 +187,11 @@ impl Evaluator {
             None => Ok(Vec::new()),
             Some(Work::Generate { .. }) => self.generate(adapted, &works),
             Some(Work::LogLikelihood(texts)) => self.log_likelihoods(adapted, texts),
-            Some(Work::Command { program, directory }) => (0..adapted.len())
-                .map(|idx| candidates.with_saved(idx, |dir| run(program, directory, dir)))
-                .collect(),
+            Some(Work::Command { program, directory }) => {
+                let run = |dir: &Path| printed(program, directory, Input::Adapter(dir));
+                (0..adapted.len()).map(|idx| candidates.with_saved(idx, run)).collect()
+            }
+            Some(Work::Rate { .. }) => works.iter().map(rate).collect(),
         }
     }
 
@@ -263,20 +269,17 @@ impl Evaluator {
     }
 }
 
-/// What the program prints about the adapter in `adapter_dir`.
-fn run(program: &[String], directory: &Path, adapter_dir: &Path) -> Result<Answers> {
-    let output = Command::new(&program[0])
-        .args(&program[1..])
-        .arg(adapter_dir)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(Error::io(&program[0], "run"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said: Vec<&str> = said.trim().lines().collect();
-        let last = said.last().copied().unwrap_or_default();
-        return Err(Error::input(&program[0], format!("ended with {}: {last}", output.status)));
+/// What a program prints about texts.
+fn rate(work: &Work) -> Result<Answers> {
+    let Work::Rate { program, directory, lines } = work else {
+        unreachable!("works are of one form")
+    };
+    if lines.is_empty() {
+        return Ok(Answers::Texts(Vec::new()));
     }
-    Ok(Answers::Texts(vec![String::from_utf8_lossy(&output.stdout).into_owned()]))
+    printed(program, directory, Input::Lines(lines))
+}
+
+fn printed(program: &[String], directory: &Path, input: Input) -> Result<Answers> {
+    Ok(Answers::Texts(vec![run_program(program, directory, input)?]))
 }

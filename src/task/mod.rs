@@ -12,9 +12,11 @@ pub mod exact;
 mod file;
 mod json;
 mod part;
+mod program;
 mod prompt;
 mod quirks;
 mod score;
+mod toxicity;
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +27,11 @@ pub use authors::pad_as_authors;
 pub use data::Dataset;
 pub use part::{Part, PromptForm, Work};
 pub use prompt::{ScoredText, prompt};
-pub use quirks::{AbstainCue, ChoiceParser, ExactMatch, MultiZero, PerSplit, Quirks, Split};
+pub use quirks::{
+    AbstainCue, ChoiceParser, ExactMatch, MultiZero, PerSplit, Quirks, RatedText, ShortText, Split,
+};
 pub use score::{Answers, LogLikelihood, PartScore, Prediction, Score, WORST_LOG_LIKELIHOOD};
+pub use toxicity::Lexicon;
 
 use crate::error::{Error, Result};
 use file::{FileAsk, TaskFile};
@@ -42,6 +47,8 @@ pub enum Kind {
     /// Effective reliability: (right - wrong) / all, where the model may withdraw its choice when
     /// asked whether it is true.
     Abstain,
+    /// Mean of 1 - toxicity over continuations of prompts.
+    Toxicity,
     /// Mean log-likelihood per token, that is, minus the logarithm of the perplexity.
     Perplexity,
     /// The number that a program prints about an adapter.
@@ -50,8 +57,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::MultipleChoice, Self::ExactMatch, Self::Abstain, Self::Perplexity, Self::Command];
+    pub const ALL: [Self; 6] = [
+        Self::MultipleChoice,
+        Self::ExactMatch,
+        Self::Abstain,
+        Self::Toxicity,
+        Self::Perplexity,
+        Self::Command,
+    ];
 
     /// The name in task files.
     pub fn name(self) -> &'static str {
@@ -59,6 +72,7 @@ impl Kind {
             Self::MultipleChoice => "multiple-choice",
             Self::ExactMatch => "exact-match",
             Self::Abstain => "abstain",
+            Self::Toxicity => "toxicity",
             Self::Perplexity => "perplexity",
             Self::Command => "command",
         }
@@ -74,7 +88,8 @@ pub struct Task {
     pub parts: Vec<Part>,
     /// What a multi task is worth when both parts score 0.
     pub multi_zero: MultiZero,
-    /// Every file that was read, once each, in that order: for hashing.
+    /// Every file that was read, and those that a program's words name, once each, in that order:
+    /// for hashing.
     pub inputs: Vec<PathBuf>,
 }
 
@@ -110,6 +125,11 @@ impl Task {
             FileAsk::Multi(pair) => open_pair(path, pair, mode, &mut read)?,
             _ => vec![Part::build(path, file, mode, &mut read)?],
         };
+        for file in parts.iter().flat_map(Part::program_files) {
+            if !inputs.contains(&file) {
+                inputs.push(file);
+            }
+        }
         Ok(Self { name, parts, multi_zero, inputs })
     }
 

@@ -1,18 +1,20 @@
 //! One task of its own: from a task file's words to prompts, and from answers to a score.
 //!
 //! A part first says what work it needs, somebody does it, and the part grades what came back. Only
-//! an abstain task asks for a second round. How a prompt reads stands in `prompt`, how an answer is
-//! graded in `score`.
+//! an abstain task asks the model a second time, and a toxicity task may ask a program about the
+//! answers. How a prompt reads stands in `prompt`, how an answer is graded in `score`.
 
 use std::path::{Path, PathBuf};
 
 use super::authors;
 use super::data::{Body, Dataset, Item};
 use super::exact;
-use super::file::{FileAsk, Limit, TaskFile};
+use super::file::{FileAsk, Limit, ScorerAsk, TaskFile};
+use super::program::Program;
 use super::prompt::{self, ScoredText};
 use super::quirks::{ExactMatch, PerSplit, Quirks, Split};
 use super::score::{self, Answers, Score};
+use super::toxicity::{Lexicon, Scorer, grade};
 use super::{Kind, Read, beside};
 use crate::error::{Error, Result};
 use crate::mode::Mode;
@@ -32,8 +34,14 @@ pub struct Part {
 
 #[derive(Clone, Debug)]
 enum Source {
-    Data { path: PathBuf, dataset: Dataset, max_new_tokens: usize, form: PromptForm },
-    Command { program: Vec<String>, directory: PathBuf },
+    Data {
+        path: PathBuf,
+        dataset: Dataset,
+        max_new_tokens: usize,
+        form: PromptForm,
+        scorer: Option<Scorer>, // of a toxicity task
+    },
+    Command(Program),
 }
 
 /// How a prompt is put before the model.
@@ -70,6 +78,16 @@ pub enum Work {
         /// Where to run it: the task file's folder, absolute.
         directory: PathBuf,
     },
+    /// Run a program that reads one line for each text, if there are any. Answer with
+    /// `Answers::Texts`: what it printed, which must be one number for each line.
+    Rate {
+        /// The program and its arguments, as of `Command`.
+        program: Vec<String>,
+        /// Where to run it, absolute.
+        directory: PathBuf,
+        /// What it reads, a line each: `{"prompt": ..., "text": ...}`.
+        lines: Vec<String>,
+    },
 }
 
 impl Part {
@@ -77,17 +95,11 @@ impl Part {
     pub(super) fn build(path: &Path, file: TaskFile, mode: Mode, read: &mut Read) -> Result<Self> {
         let (kind, source, quirks) = match file.ask {
             FileAsk::Multi(_) => return Err(Error::input(path, "a multi task inside another one")),
-            FileAsk::Command(mut program) => {
-                let absolute =
-                    std::path::absolute(path).map_err(Error::io(path, "find the folder of"))?;
-                let directory = beside(&absolute, Path::new(""));
-                if Path::new(&program[0]).components().count() > 1 {
-                    program[0] = directory.join(&program[0]).to_string_lossy().into_owned();
-                }
+            FileAsk::Command(program) => {
                 let quirks = Quirks::of(mode, Kind::Command, "");
-                (Kind::Command, Source::Command { program, directory }, quirks)
+                (Kind::Command, Source::Command(Program::resolve(path, program)?), quirks)
             }
-            FileAsk::Data { kind, data, max_new_tokens, form, limit } => {
+            FileAsk::Data { kind, data, max_new_tokens, form, limit, scorer } => {
                 let data_path = beside(path, &data);
                 let mut dataset = Dataset::from_text(&data_path, &read(&data_path)?)?;
                 apply(limit, &mut dataset);
@@ -101,8 +113,9 @@ impl Part {
                     .map_err(|what| Error::input(&data_path, what))?;
                 let max_new_tokens =
                     max_new_tokens.unwrap_or(default_new_tokens(kind, &dataset.name));
-                let source = Source::Data { path: data_path, dataset, max_new_tokens, form };
-                (kind, source, quirks)
+                let scorer = scorer.map(|scorer| build_scorer(path, scorer, read)).transpose()?;
+                let path = data_path;
+                (kind, Source::Data { path, dataset, max_new_tokens, form, scorer }, quirks)
             }
         };
         Ok(Self { name: file.name, kind, quirks, path: path.to_path_buf(), source })
@@ -128,7 +141,7 @@ impl Part {
     pub fn n_examples(&self, split: Split) -> usize {
         match &self.source {
             Source::Data { dataset, .. } => dataset.items(split).len(),
-            Source::Command { .. } => 1,
+            Source::Command(_) => 1,
         }
     }
 
@@ -136,11 +149,8 @@ impl Part {
     pub fn work(&self, split: Split) -> Result<Work> {
         let (path, dataset) = match &self.source {
             Source::Data { path, dataset, .. } => (path, dataset),
-            Source::Command { program, directory } => {
-                return Ok(Work::Command {
-                    program: program.clone(),
-                    directory: directory.clone(),
-                });
+            Source::Command(Program { words, directory }) => {
+                return Ok(Work::Command { program: words.clone(), directory: directory.clone() });
             }
         };
         let items = dataset.items(split);
@@ -154,9 +164,16 @@ impl Part {
         Ok(self.generate(split, self.prompts(split)))
     }
 
-    /// What has to be done next, given the answers to `work`: an abstain task's second round.
+    /// What has to be done next, given the answers to `work`: an abstain task's second round, or
+    /// the rating of a toxicity task's texts by a program.
     pub fn follow_up(&self, split: Split, first: &Answers) -> Option<Work> {
-        let (Kind::Abstain, Answers::Texts(answers)) = (self.kind, first) else { return None };
+        let Answers::Texts(answers) = first else { return None };
+        if let Some(scorer) = self.scorer() {
+            return scorer.work(&self.quirks, &self.prompts(split), answers);
+        }
+        if self.kind != Kind::Abstain {
+            return None;
+        }
         let prompts = self.prompts(split);
         assert_eq!(answers.len(), prompts.len(), "one answer per prompt");
         let second = prompts
@@ -166,20 +183,33 @@ impl Part {
         Some(self.generate(split, second.collect()))
     }
 
+    /// Work that shows whether the program that rates a toxicity task's texts can do so, on the
+    /// first prompt as a text; none where no program rates.
+    pub fn trial(&self, split: Split) -> Option<Work> {
+        let prompts: Vec<String> = self.prompts(split).into_iter().take(1).collect();
+        self.scorer()?.work(&self.quirks, &prompts, &prompts)
+    }
+
+    /// Refuses answers to `trial` that are not as they should be.
+    pub fn check_trial(&self, split: Split, printed: &Answers) -> Result<()> {
+        let prompts: Vec<String> = self.prompts(split).into_iter().take(1).collect();
+        self.toxicities(&prompts, Some(printed)).map(drop)
+    }
+
     /// What the answers to `work` and to `follow_up` are worth. Refuses what a command printed if
-    /// it is not one finite number.
+    /// it is not one finite number, and ratings that are not one number from 0 to 1 for each text.
     pub fn score(&self, split: Split, first: &Answers, second: Option<&Answers>) -> Result<Score> {
         let dataset = match (&self.source, first) {
             (Source::Data { dataset, .. }, _) => dataset,
-            (Source::Command { program, .. }, Answers::Texts(printed)) => {
+            (Source::Command(Program { words, .. }), Answers::Texts(printed)) => {
                 let printed = printed.concat();
                 return score::grade_command(&self.name, &printed).ok_or_else(|| {
                     let printed: String = printed.trim().chars().take(80).collect();
-                    let what = format!("{} printed {printed:?}, wanted one number", program[0]);
+                    let what = format!("{} printed {printed:?}, wanted one number", words[0]);
                     Error::input(&self.path, what)
                 });
             }
-            (Source::Command { .. }, _) => panic!("a command answers with what it printed"),
+            (Source::Command(_), _) => panic!("a command answers with what it printed"),
         };
         let items = dataset.items(split);
         match (self.kind, first, second) {
@@ -196,7 +226,36 @@ impl Part {
                 assert_eq!(second.len(), items.len(), "one second answer per example");
                 Ok(score::grade_texts(&self.name, items, split, &self.quirks, first, Some(second)))
             }
+            (Kind::Toxicity, Answers::Texts(first), second) => {
+                assert_eq!(first.len(), items.len(), "one continuation per example");
+                let toxicities = self.toxicities(first, second)?;
+                Ok(grade(&self.name, items, &self.quirks, first, &toxicities))
+            }
             _ => panic!("answers of another form than the {} work asked for", self.kind.name()),
+        }
+    }
+
+    /// The toxicities of the answers that are rated, in order.
+    fn toxicities(&self, answers: &[String], printed: Option<&Answers>) -> Result<Vec<f64>> {
+        let scorer = self.scorer().expect("a toxicity task has a scorer");
+        let toxicities = scorer.toxicities(&self.quirks, answers, printed);
+        toxicities.map_err(|what| Error::input(&self.path, what))
+    }
+
+    fn scorer(&self) -> Option<&Scorer> {
+        match &self.source {
+            Source::Data { scorer, .. } => scorer.as_ref(),
+            Source::Command(_) => None,
+        }
+    }
+
+    /// The files that the words of the part's program name.
+    pub(super) fn program_files(&self) -> Vec<PathBuf> {
+        match (&self.source, self.scorer()) {
+            (Source::Command(program), _) | (_, Some(Scorer::Program(program))) => {
+                program.files().collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -218,11 +277,24 @@ impl Part {
     }
 }
 
-/// How many new tokens the authors grant: 10, and GSM8K 200 for its chains of reasoning. (The paper
-/// says "10, 50, 100, or 512 depending on the task" and not which is whose.)
+/// What the task file at `path` names as its scorer.
+fn build_scorer(path: &Path, scorer: ScorerAsk, read: &mut Read) -> Result<Scorer> {
+    match scorer {
+        ScorerAsk::Lexicon(name) => {
+            let list = beside(path, &name);
+            Ok(Scorer::Lexicon(Lexicon::from_text(&list, &read(&list)?)?))
+        }
+        ScorerAsk::Program(program) => Ok(Scorer::Program(Program::resolve(path, program)?)),
+    }
+}
+
+/// How many new tokens the authors grant: 10, to continue a prompt 20, and GSM8K 200 for its chains
+/// of reasoning. (The paper says "10, 50, 100, or 512 depending on the task", and not which is
+/// whose.)
 fn default_new_tokens(kind: Kind, dataset: &str) -> usize {
     match (kind, dataset) {
         (Kind::ExactMatch, "gsm8k") => 200,
+        (Kind::Toxicity, _) => 20,
         _ => 10,
     }
 }
@@ -245,7 +317,9 @@ fn check_items(kind: Kind, quirks: &Quirks, dataset: &Dataset) -> std::result::R
 
 fn check_item(kind: Kind, quirks: &Quirks, item: &Item) -> std::result::Result<(), String> {
     match (kind, &item.body) {
-        (Kind::Perplexity, _) | (Kind::MultipleChoice | Kind::Abstain, Body::Choice { .. }) => {}
+        (Kind::Perplexity, _)
+        | (Kind::MultipleChoice | Kind::Abstain, Body::Choice { .. })
+        | (Kind::Toxicity, Body::Prompt(_)) => {}
         (Kind::ExactMatch, Body::Exact { answer, .. }) => {
             let wants_number = quirks.exact_match == ExactMatch::LastNumber;
             if wants_number && exact::number_value(answer).is_none() {
@@ -261,6 +335,7 @@ fn check_item(kind: Kind, quirks: &Quirks, item: &Item) -> std::result::Result<(
             };
             let wanted = match kind {
                 Kind::ExactMatch => "a question with an answer and no choices",
+                Kind::Toxicity => "a prompt alone",
                 _ => "a question with choices",
             };
             return Err(format!("found {found}, a task of kind {} wants {wanted}", kind.name()));

@@ -14,8 +14,8 @@ use super::quirks::{AbstainCue, ChoiceParser, MultiZero, Quirks, Split};
 /// What a model gave back for a `Work`, in the order of its prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answers {
-    /// For `Work::Generate`: the new text, special tokens left out. For `Work::Command`: one text,
-    /// what the program printed.
+    /// For `Work::Generate`: the new text, special tokens left out. For `Work::Command` and
+    /// `Work::Rate`: one text, what the program printed.
     Texts(Vec<String>),
     /// For `Work::LogLikelihood`.
     LogLikelihoods(Vec<LogLikelihood>),
@@ -33,8 +33,8 @@ pub struct LogLikelihood {
 /// A task's result on one split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
-    /// f, higher is better: accuracy, effective reliability, mean log-likelihood per token, the
-    /// program's number, or the harmonic mean of two accuracies.
+    /// f, higher is better: accuracy, effective reliability, mean of 1 - toxicity, mean
+    /// log-likelihood per token, the program's number, or the harmonic mean of two accuracies.
     pub utility: f64,
     /// Each task's own utility: one, or a multi task's two.
     pub parts: Vec<PartScore>,
@@ -70,12 +70,12 @@ pub struct Prediction {
     /// What it wrote when asked whether its answer is true, stripped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_output: Option<String>,
-    /// The answer that was read from `output`.
+    /// The answer that was read from `output`; in a toxicity task the text that was rated.
     pub parsed: Option<String>,
     /// The gold answer.
     pub gold: Option<String>,
-    /// What it is worth: 0 or 1; in an abstain task -1, 0 or 1; in a perplexity task the mean
-    /// log-likelihood per token.
+    /// What it is worth: 0 or 1; in an abstain task -1, 0 or 1; in a toxicity task 1 - toxicity; in
+    /// a perplexity task the mean log-likelihood per token.
     pub score: f64,
 }
 
@@ -106,10 +106,14 @@ pub(super) fn grade_texts(
         let output = Some(output.to_string());
         Prediction { second_output, parsed, gold, score, output, ..blank(task, index, item) }
     };
-    let predictions: Vec<Prediction> = (0..items.len()).map(grade).collect();
+    mean(task, (0..items.len()).map(grade).collect())
+}
+
+/// A score that is the mean over predictions, of which there is one at least.
+pub(super) fn mean(task: &str, predictions: Vec<Prediction>) -> Score {
     let total: f64 = predictions.iter().map(|prediction| prediction.score).sum();
     let n_unparsed = predictions.iter().filter(|prediction| prediction.parsed.is_none()).count();
-    whole(task, total / items.len() as f64, n_unparsed, predictions)
+    whole(task, total / predictions.len() as f64, n_unparsed, predictions)
 }
 
 /// A perplexity task's score: the log-likelihood of all texts over the number of all their tokens,
@@ -199,7 +203,8 @@ fn withdraws(cue: AbstainCue, answer: &str) -> bool {
     }
 }
 
-fn blank(task: &str, index: usize, item: &Item) -> Prediction {
+/// A prediction without an answer.
+pub(super) fn blank(task: &str, index: usize, item: &Item) -> Prediction {
     Prediction {
         task: task.to_string(),
         index,
