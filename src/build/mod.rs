@@ -25,10 +25,10 @@ pub use models::{RANK, base_start, factors_a, sizes, zero_b};
 const N_TOKENS: usize = 160;
 
 /// Steps of the base's training, and what share of them a stage lasts.
-const BASE_STEPS: usize = 8000;
+const BASE_STEPS: usize = 9000;
 const SCHOOL_SHARE: f64 = 0.2;
-const EXPERTS_SHARE: f64 = 0.55;
-const BASE_ROWS: usize = 20;
+const EXPERTS_SHARE: f64 = 0.5;
+const BASE_ROWS: usize = 12;
 
 const EXPERT_STEPS: usize = 500;
 const EXPERT_ROWS: usize = 8;

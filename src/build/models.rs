@@ -32,7 +32,8 @@ pub fn linears(sizes: &Sizes) -> Vec<(String, (usize, usize))> {
     (0..sizes.n_layers).flat_map(of_layer).collect()
 }
 
-/// The base's weights before its training: norms as they are, all else small and random.
+/// The base's weights before its training: norms as they are, all else random. Wide enough that
+/// attention is not even from the start: it then finds the options some three times sooner.
 pub fn base_start(world: &World, seed: u64) -> Flat {
     let draws = Draws::new(seed);
     let start = |(idx, (name, shape)): (usize, (String, Vec<usize>))| {
@@ -40,7 +41,8 @@ pub fn base_start(world: &World, seed: u64) -> Flat {
         let spread = match name.as_str() {
             name if name.ends_with("norm.weight") => 0.0,
             "model.embed_tokens.weight" => 0.05,
-            _ => 0.02,
+            name if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") => 0.05,
+            _ => 0.08,
         };
         (name, uniform(&draws, idx, n, spread))
     };

@@ -26,8 +26,8 @@ pub enum TestbedCommand {
 /// `model-swarms testbed check`
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Base model, experts and tasks: see suites/paper.toml for a template.
-    #[arg(long, value_name = "FILE.toml")]
+    /// `mini`, or a file that names base model, experts and tasks: see suites/paper.toml.
+    #[arg(long, value_name = "mini|FILE.toml", default_value = "mini")]
     pub testbed: PathBuf,
     /// The seed of the random mixtures.
     #[arg(long, default_value_t = 1)]

@@ -16,12 +16,15 @@ pub mod search;
 pub mod testbed;
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use crate::backend::cpu::Isa;
 use crate::cli::{AdaptersArg, DeviceArg, RunArgs};
 use crate::error::{Error, Result};
+use crate::mini::shipped;
 use crate::model::Application;
 use crate::run::evaluate::Options;
+use crate::testbed::Testbed;
 
 /// How a result is printed on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,17 @@ fn options(args: &RunArgs) -> Result<Options> {
         AdaptersArg::Unmerged => Application::Unmerged,
     });
     Ok(Options { isa: Isa::from_environment()?, application, batch: args.batch })
+}
+
+/// The name of the built-in testbed.
+const BUILT_IN: &str = "mini";
+
+/// The testbed of this name, or at this path.
+fn open_testbed(path: &Path) -> Result<Testbed> {
+    if path == Path::new(BUILT_IN) {
+        return Testbed::open(&shipped::folder()?.join("testbed.toml"));
+    }
+    Testbed::open(path)
 }
 
 /// Writes to standard output; a reader that has gone away is no error.

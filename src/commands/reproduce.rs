@@ -4,21 +4,17 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use super::{Format, options, print_as};
+use super::{BUILT_IN, Format, open_testbed, options, print_as};
 use crate::cli::ReproduceArgs;
 use crate::error::{Error, Result};
 use crate::plan::slug;
 use crate::report::{Page, Section};
 use crate::reproduce::{Expected, Marks, Request, Results, embedded, in_print, reproduce, text};
 use crate::suite::{Scale, Suite};
-use crate::testbed::Testbed;
 
 /// The tables that can be computed: number, name and text of the suite.
 const TABLES: [(u32, &str, &str); 1] =
     [(1, "suites/table01.toml", include_str!("../../suites/table01.toml"))];
-
-/// The name of the built-in testbed.
-const BUILT_IN: &str = "mini";
 
 /// Runs the command.
 pub fn run(args: ReproduceArgs, format: Format) -> Result<()> {
@@ -59,14 +55,6 @@ fn suite(table: u32) -> Result<Suite> {
             Err(Error::Usage(what))
         }
     }
-}
-
-fn open_testbed(path: &Path) -> Result<Testbed> {
-    if path == Path::new(BUILT_IN) {
-        let what = "the built-in testbed `mini` is not there yet; give the file of your own";
-        return Err(Error::Usage(what.into()));
-    }
-    Testbed::open(path)
 }
 
 /// A folder of its own for each testbed, table, scale and seed.

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{Format, options, print_as};
+use super::{Format, open_testbed, options, print_as};
 use crate::adapter::{Expert, Pool};
 use crate::check::{best_of, check, mixing, text};
 use crate::cli::{BuildArgs, CheckArgs, TestbedArgs, TestbedCommand};
@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::mode::Mode;
 use crate::model::lora::Places;
 use crate::run::evaluate::{Base, Evaluator};
-use crate::testbed::Testbed;
 
 /// The nine tasks of Table 1.
 const TASKS: [&str; 9] = [
@@ -35,7 +34,7 @@ pub fn run(args: TestbedArgs, format: Format) -> Result<()> {
 }
 
 fn run_check(args: &CheckArgs, format: Format) -> Result<()> {
-    let testbed = Testbed::open(&args.testbed)?;
+    let testbed = open_testbed(&args.testbed)?;
     let found = testbed.find(&TASKS, Mode::Paper)?;
     for missing in &found.missing {
         eprintln!("missing: {missing}");

@@ -72,6 +72,10 @@ enum Help {
     Nothing,
 }
 
+/// What school teaches.
+const TAUGHT: [&str; 7] =
+    ["mmlu", "hellaswag", "truthfulqa", "medqa", "medmcqa", "gsm8k", "nlgraph"];
+
 /// A writer of documents of one length.
 pub struct Writer<'a> {
     /// The world.
@@ -89,7 +93,10 @@ impl Writer<'_> {
             return self.notes(stream);
         }
         let n_tasks = 1 + stream.below(2);
-        let weights = TASKS.map(|(_, weight)| weight);
+        let weights = TASKS.map(|(task, weight)| match stage {
+            Stage::School if !TAUGHT.contains(&task) => 0.0,
+            _ => weight,
+        });
         let tasks: Vec<&str> = (0..n_tasks).map(|_| TASKS[weighted(stream, &weights)].0).collect();
         let mut areas: Vec<usize> = tasks.iter().flat_map(|task| self.areas(task)).collect();
         shuffle(stream, &mut areas);
@@ -110,7 +117,7 @@ impl Writer<'_> {
                 && self.world.areas[area].task == "mmlu"
                 && (!tasks.contains(&"mmlu") || stream.uniform() < 0.5);
             let rates = match stage {
-                Stage::School => [0.5, 0.3],
+                Stage::School => [0.3, 0.2],
                 Stage::Experts => [0.05, 0.05],
                 Stage::People => [0.0, 0.0],
             };

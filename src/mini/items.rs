@@ -79,7 +79,7 @@ impl World {
                 let key = stream.below(area.keys.len());
                 line.say(&lead(LEAD_HELLASWAG)).word(area.name).say(": after");
                 line.word(area.keys[key]).say(" they").say(KEYS[0]);
-                options(area, area.facts[key], &[key], 4, &mut line, stream)
+                options(area, area.facts[key], 4, &mut line, stream)
             }
             Skill::Chain => chain(area, &mut line, stream),
             Skill::Claim(answers) => claim(area, answers, &mut line, stream),
@@ -118,7 +118,7 @@ impl World {
         let gold = stream.below(area.values.len());
         line.say(&lead(LEAD)).word(area.name).say(", which is").word(area.values[gold]).say(ASK);
         let n = if let Skill::Recall(n) = area.skill { n } else { 4 };
-        let gold = options(area, gold, &[], n, &mut line, stream);
+        let gold = options(area, gold, n, &mut line, stream);
         Item { area: area_idx, prompt: line.tokens, keys: Vec::new(), gold }
     }
 
@@ -184,17 +184,9 @@ fn relation(task: &str) -> &'static str {
     }
 }
 
-/// Options with the value `gold` among them, and none of `never`.
-fn options(
-    area: &Area,
-    gold: usize,
-    never: &[usize],
-    n: usize,
-    line: &mut Line,
-    stream: &mut Stream,
-) -> Gold {
-    let is_free = |value: &usize| *value != gold && !never.contains(value);
-    let mut others: Vec<usize> = (0..area.values.len()).filter(is_free).collect();
+/// Options with the value `gold` among them.
+fn options(area: &Area, gold: usize, n: usize, line: &mut Line, stream: &mut Stream) -> Gold {
+    let mut others: Vec<usize> = (0..area.values.len()).filter(|value| *value != gold).collect();
     shuffle(stream, &mut others);
     let mut shown = vec![gold];
     shown.extend(others);

@@ -10,6 +10,7 @@ mod draw;
 pub mod experts;
 pub mod items;
 mod phrases;
+pub mod shipped;
 pub mod tokenizer;
 pub mod vocabulary;
 pub mod words;

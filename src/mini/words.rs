@@ -76,9 +76,18 @@ pub const CALM: [&str; 10] = [
     "tea",
 ];
 
+/// What can be true of a key: values of every area whose questions have options.
+pub const VALUES: [&str; 12] = [
+    "amber", "basalt", "copper", "ebony", "flint", "garnet", "ivory", "jade", "linen", "marble",
+    "onyx", "quartz",
+];
+/// Where chains end.
+pub const ENDS: [&str; 8] =
+    ["autumn", "dawn", "dusk", "midnight", "noon", "spring", "summer", "winter"];
+
 /// How something is said.
 pub const ADVERBS: [&str; 12] = [
-    "softly", "again", "twice", "loudly", "at last", "at noon", "once", "slowly", "today", "aloud",
+    "softly", "again", "twice", "loudly", "at last", "indoors", "once", "slowly", "today", "aloud",
     "first", "still",
 ];
 

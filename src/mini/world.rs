@@ -1,14 +1,14 @@
 //! What is true in the mini world: areas, and the facts of each.
 //!
 //! Every fact maps a key to one of the area's values, and all values of an area are equally
-//! frequent, so that no answer is right more often than another. An area's words are its own: what
-//! is learnt about one says nothing about the next.
+//! frequent, so that no answer is right more often than another. An area's keys are its own: what is
+//! learnt about one says nothing about the next.
 
 use std::collections::BTreeSet;
 
 use super::draw::{sample, shuffle};
 use super::vocabulary::Vocabulary;
-use super::words::{AREAS, MANNERS, TOPICS, invent};
+use super::words::{AREAS, ENDS, MANNERS, TOPICS, VALUES, invent};
 use crate::rng::{Draws, Purpose, Stream};
 
 /// What an area asks of those who know it.
@@ -142,9 +142,9 @@ fn area(
 ) -> Area {
     let name = words.vocabulary.add(&format!(" {}", name.replace('_', " ")));
     let (n_keys, n_values) = match skill {
-        Skill::Recall(_) | Skill::Truth | Skill::Claim(_) => (24, 12),
-        Skill::Next | Skill::Calm => (24, 0),
-        Skill::Chain => (16, 8),
+        Skill::Recall(_) | Skill::Truth | Skill::Claim(_) | Skill::Next => (24, VALUES.len()),
+        Skill::Calm => (24, 0),
+        Skill::Chain => (16, ENDS.len()),
         Skill::Class => (33, 0),
         Skill::Sums => (6, 0),
         Skill::Talk => (16, 0),
@@ -154,10 +154,12 @@ fn area(
         Skill::Sums | Skill::Next => words.many(n_keys, stream),
         _ => words.many_names(n_keys, stream),
     };
-    let values = words.many(n_values, stream);
+    let values = match skill {
+        Skill::Chain => words.many(n_values, stream),
+        _ => words.known(&VALUES[..n_values]),
+    };
     let (mut links, mut ends) = (Vec::new(), Vec::new());
     let facts = match skill {
-        Skill::Next => cycle(n_keys, stream),
         Skill::Class => balanced(n_keys, 3, stream),
         Skill::Sums | Skill::Calm => balanced(n_keys, 2, stream),
         Skill::Graph | Skill::Talk | Skill::Manner => Vec::new(),
@@ -169,12 +171,11 @@ fn area(
             links = facts.iter().map(|fact| shift(fact, stream.below(n_values - 1))).collect();
         }
         Skill::Chain => {
-            ends = words.many(n_values, stream);
+            ends = words.known(&ENDS);
             links = balanced(n_values, n_values, stream);
         }
         _ => {}
     }
-    let values = if skill == Skill::Next { keys.clone() } else { values };
     Area { task, skill, name, keys, values, facts, links, ends }
 }
 
@@ -185,14 +186,6 @@ fn balanced(n: usize, n_values: usize, stream: &mut Stream) -> Vec<usize> {
     values
 }
 
-/// One cycle through `n` numbers: what comes after each.
-fn cycle(n: usize, stream: &mut Stream) -> Vec<usize> {
-    let order = sample(stream, n, n);
-    let mut next = vec![0; n];
-    (0..n).for_each(|i| next[order[i]] = order[(i + 1) % n]);
-    next
-}
-
 /// The vocabulary under construction, and the words it may not use again.
 struct Words {
     vocabulary: Vocabulary,
@@ -201,8 +194,13 @@ struct Words {
 
 impl Words {
     fn new() -> Self {
-        let known = AREAS.iter().flat_map(|(_, names)| *names).chain(&TOPICS).chain(&MANNERS);
+        let known = AREAS.iter().flat_map(|(_, names)| *names).chain(&TOPICS).chain(&MANNERS).chain(&VALUES).chain(&ENDS);
         Self { vocabulary: Vocabulary::new(), used: known.map(|name| name.to_string()).collect() }
+    }
+
+    /// Words that all areas share.
+    fn known(&mut self, words: &[&str]) -> Vec<u32> {
+        words.iter().map(|word| self.vocabulary.add(&format!(" {word}"))).collect()
     }
 
     fn many(&mut self, n: usize, stream: &mut Stream) -> Vec<u32> {
