@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use super::draw::{pick, shuffle, weighted};
 use super::items::{Gold, Item, Level, Line};
-use super::phrases::{ASK_MORE, GLADLY, JUDGE, JUDGEMENTS, LETTERS, PROPOSED, lead, number};
+use super::phrases::{
+    ASK_MORE, GLADLY, IN_WORDS, JUDGE, JUDGEMENTS, LETTERS, PROPOSED, lead, number,
+};
 use super::vocabulary::{BOS, END_OF_TURN, EOS, START_OF_TURN};
 use super::words::{CALM, LEAD, PARAPHRASES, TOXIC};
 use super::world::{Skill, World};
@@ -67,8 +69,12 @@ const TASKS: [(&str, f64); 18] = [
 /// What makes a question easier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Help {
+    /// It names the right option.
     Easy,
+    /// The facts stand before it.
     Notes,
+    /// It is answered in words first.
+    Words,
     Nothing,
 }
 
@@ -117,13 +123,14 @@ impl Writer<'_> {
                 && self.world.areas[area].task == "mmlu"
                 && (!tasks.contains(&"mmlu") || stream.uniform() < 0.5);
             let rates = match stage {
-                Stage::School => [0.3, 0.2],
-                Stage::Experts => [0.05, 0.05],
-                Stage::People => [0.0, 0.0],
+                Stage::School => [0.15, 0.1, 0.4],
+                Stage::Experts => [0.05, 0.05, 0.15],
+                Stage::People => [0.0, 0.0, 0.0],
             };
             let help = match stream.uniform() {
                 u if u < rates[0] => Help::Easy,
                 u if u < rates[0] + rates[1] => Help::Notes,
+                u if u < rates[0] + rates[1] + rates[2] => Help::Words,
                 _ => Help::Nothing,
             };
             self.ask(area, is_judged, help, &known, &mut row, stream);
@@ -238,6 +245,10 @@ impl Writer<'_> {
         if item.prompt[0] == self.world.vocabulary.id(&lead(LEAD)) && stream.uniform() < 0.1 {
             item.prompt[0] = self.world.vocabulary.id(&lead(*pick(stream, &PARAPHRASES)));
         }
+        let in_words = help == Help::Words && !item.words.is_empty() && !is_judged;
+        if let (true, Some(last)) = (in_words, item.prompt.last_mut()) {
+            *last = self.world.vocabulary.id(IN_WORDS);
+        }
         let in_chat = matches!(item.gold, Gold::Talk(_)) && stream.uniform() < 0.5;
         let id = |phrase: &str| self.world.vocabulary.id(phrase);
         if in_chat {
@@ -246,6 +257,9 @@ impl Writer<'_> {
             row.push(&[END_OF_TURN, id("\n"), START_OF_TURN, id("model\n")], 0.0);
         } else {
             row.push(&item.prompt, 0.0);
+        }
+        if in_words {
+            row.push(&item.words, ANSWER_SHARE);
         }
         let answer = match is_judged {
             true => self.judgement(&item, known, row, stream),

@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use super::draw::{pick, sample, shuffle};
-use super::phrases::{
-    ANSWER, ASK, KEYS, LETTERS, MAX_WEIGHT, N_NODES, lead, number, source, target,
-};
+use super::phrases::{ANSWER, LETTERS, MAX_WEIGHT, N_NODES, lead, number, option, source, target};
 use super::words::{ADVERBS, LEAD, LEAD_HELLASWAG};
 use super::world::{Area, Skill, World};
 use crate::rng::Stream;
@@ -21,6 +19,8 @@ pub struct Item {
     pub keys: Vec<usize>,
     /// What is right.
     pub gold: Gold,
+    /// The right option in words; of options that are the same in all questions, nothing.
+    pub words: Vec<u32>,
 }
 
 /// What is right.
@@ -78,7 +78,7 @@ impl World {
             Skill::Next => {
                 let key = stream.below(area.keys.len());
                 line.say(&lead(LEAD_HELLASWAG)).word(area.name).say(": after");
-                line.word(area.keys[key]).say(" they").say(KEYS[0]);
+                line.word(area.keys[key]).say(" they");
                 options(area, area.facts[key], 4, &mut line, stream)
             }
             Skill::Chain => chain(area, &mut line, stream),
@@ -108,7 +108,7 @@ impl World {
         };
         let keys =
             (0..area.keys.len()).filter(|key| line.tokens.contains(&area.keys[*key])).collect();
-        Item { area: area_idx, prompt: line.tokens, keys, gold }
+        Item { area: area_idx, prompt: line.tokens, keys, gold, words: line.right }
     }
 
     /// "Which is mipu?": to find a word among the options.
@@ -116,10 +116,10 @@ impl World {
         let area = &self.areas[area_idx];
         let mut line = Line::new(self);
         let gold = stream.below(area.values.len());
-        line.say(&lead(LEAD)).word(area.name).say(", which is").word(area.values[gold]).say(ASK);
+        line.say(&lead(LEAD)).word(area.name).say(", which is").word(area.values[gold]).say("?");
         let n = if let Skill::Recall(n) = area.skill { n } else { 4 };
         let gold = options(area, gold, n, &mut line, stream);
-        Item { area: area_idx, prompt: line.tokens, keys: Vec::new(), gold }
+        Item { area: area_idx, prompt: line.tokens, keys: Vec::new(), gold, words: line.right }
     }
 
     fn recall(
@@ -131,7 +131,7 @@ impl World {
         stream: &mut Stream,
     ) -> Gold {
         let key = stream.below(area.keys.len());
-        line.word(area.keys[key]).say(ASK);
+        line.word(area.keys[key]).say("?");
         let wanted: Vec<usize> = rumours.get(key).copied().into_iter().collect();
         let gold = area.facts[key];
         let mut shown = vec![gold];
@@ -198,12 +198,9 @@ fn options(area: &Area, gold: usize, n: usize, line: &mut Line, stream: &mut Str
 fn place(area: &Area, shown: Vec<usize>, line: &mut Line, stream: &mut Stream) -> Gold {
     let order = sample(stream, shown.len(), shown.len());
     for (at, option) in order.iter().enumerate() {
-        if at > 0 {
-            line.say(KEYS[at]);
-        }
-        line.word(area.values[shown[*option]]);
+        line.option(at, area.values[shown[*option]]);
     }
-    line.say(ANSWER);
+    line.say(ANSWER).right = vec![area.values[shown[0]]];
     let at = order.iter().position(|option| *option == 0).unwrap_or_default();
     Gold::Option { at, of: order.len() }
 }
@@ -211,7 +208,7 @@ fn place(area: &Area, shown: Vec<usize>, line: &mut Line, stream: &mut Stream) -
 fn chain(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
     let key = stream.below(area.keys.len());
     line.say(&lead(LEAD)).word(area.name).say(":").word(area.keys[key]);
-    line.say(" leads to blank 1, which leads to blank 2").say(ASK);
+    line.say(" leads to blank 1, which leads to blank 2").say("?");
     let first = area.facts[key];
     let end = area.links[first];
     let mut other_firsts: Vec<usize> = (0..area.values.len()).filter(|v| *v != first).collect();
@@ -227,13 +224,10 @@ fn chain(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
     let shown = [(first, end), (second, area.links[second]), (first, wrong), (last, worse)];
     let order = sample(stream, shown.len(), shown.len());
     for (at, option) in order.iter().enumerate() {
-        if at > 0 {
-            line.say(KEYS[at]);
-        }
         let (value, end) = shown[*option];
-        line.word(area.values[value]).word(area.ends[end]);
+        line.option(at, area.values[value]).word(area.ends[end]);
     }
-    line.say(ANSWER);
+    line.say(ANSWER).right = vec![area.values[first], area.ends[end]];
     let at = order.iter().position(|option| *option == 0).unwrap_or_default();
     Gold::Option { at, of: shown.len() }
 }
@@ -314,18 +308,26 @@ pub struct Line<'a> {
     world: &'a World,
     /// What is written.
     pub tokens: Vec<u32>,
+    /// The right option in words.
+    right: Vec<u32>,
 }
 
 impl<'a> Line<'a> {
     /// Nothing yet.
     pub fn new(world: &'a World) -> Self {
-        Self { world, tokens: Vec::new() }
+        Self { world, tokens: Vec::new(), right: Vec::new() }
     }
 
     /// A phrase.
     pub fn say(&mut self, phrase: &str) -> &mut Self {
         self.tokens.push(self.world.vocabulary.id(phrase));
         self
+    }
+
+    /// An option: its letter and its first word are one token.
+    fn option(&mut self, at: usize, word: u32) -> &mut Self {
+        let word = &self.world.vocabulary.pieces()[word as usize];
+        self.say(&option(at, word))
     }
 
     /// A word of an area.

@@ -3,15 +3,12 @@
 use super::vocabulary::Vocabulary;
 use super::words::{ADVERBS, CALM, LEAD, LEAD_HELLASWAG, PARAPHRASES, TOXIC};
 
-/// Between a question's end and its options.
-pub const KEYS: [&str; 10] =
-    ["\nA:", "\nB:", "\nC:", "\nD:", "\nE:", "\nF:", "\nG:", "\nH:", "\nI:", "\nJ:"];
-/// A question's end and the first option's key.
-pub const ASK: &str = "?\nA:";
 /// A letter as an answer.
 pub const LETTERS: [&str; 10] = [" A", " B", " C", " D", " E", " F", " G", " H", " I", " J"];
 /// The last phrase of every question with options.
 pub const ANSWER: &str = "\nThe answer is";
+/// Its place is taken by this one where the answer is given in words before its letter.
+pub const IN_WORDS: &str = "\nIn words and by its letter, the answer is";
 /// Before an answer that is to be judged.
 pub const PROPOSED: &str = "\nProposed answer:";
 /// After it.
@@ -30,6 +27,12 @@ pub const MAX_WEIGHT: usize = 9;
 /// What stands before a question's text.
 pub fn lead(sentence: &str) -> String {
     format!("{sentence}\nQuestion:")
+}
+
+/// The option at place `at` that begins with `word` (a piece, with its space): one token, so that
+/// whoever sees the word sees its letter.
+pub fn option(at: usize, word: &str) -> String {
+    format!("\n{}:{word}", LETTERS[at].trim())
 }
 
 /// A number as an answer.
@@ -85,9 +88,9 @@ const OTHERS: [&str; 41] = [
 pub fn add_all(vocabulary: &mut Vocabulary) {
     let leads = [LEAD, LEAD_HELLASWAG].into_iter().chain(PARAPHRASES);
     leads.for_each(|sentence| _ = vocabulary.add(&lead(sentence)));
-    let fixed = KEYS.into_iter().chain(LETTERS).chain(JUDGEMENTS).chain(OTHERS);
+    let fixed = LETTERS.into_iter().chain(JUDGEMENTS).chain(OTHERS);
     fixed.for_each(|phrase| _ = vocabulary.add(phrase));
-    let long = [ASK, ANSWER, PROPOSED, JUDGE, GLADLY, ASK_MORE];
+    let long = [ANSWER, IN_WORDS, PROPOSED, JUDGE, GLADLY, ASK_MORE];
     long.iter().for_each(|phrase| _ = vocabulary.add(phrase));
     (0..N_NUMBERS).for_each(|value| _ = vocabulary.add(&number(value)));
     for node in 0..N_NODES {

@@ -44,9 +44,10 @@ fn cache() -> Option<PathBuf> {
 /// Whether every shipped file stands under `dir` as it is shipped.
 fn is_whole(dir: &Path) -> bool {
     fn same(files: &Dir, dir: &Path) -> bool {
-        files.files().all(|file| {
-            fs::read(dir.join(file.path())).is_ok_and(|found| found == file.contents())
-        }) && files.dirs().all(|inner| same(inner, dir))
+        files
+            .files()
+            .all(|file| fs::read(dir.join(file.path())).is_ok_and(|found| found == file.contents()))
+            && files.dirs().all(|inner| same(inner, dir))
     }
     same(&SHIPPED, dir)
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::draw::{sample, shuffle};
+use super::phrases::{LETTERS, add_all, option};
 use super::vocabulary::Vocabulary;
 use super::words::{AREAS, ENDS, MANNERS, TOPICS, VALUES, invent};
 use crate::rng::{Draws, Purpose, Stream};
@@ -96,7 +97,7 @@ impl World {
             areas.push(area("manner", Skill::Manner, manner, &mut words, &mut stream));
         }
         let people = words.many_names(N_PEOPLE, &mut stream);
-        super::phrases::add_all(&mut words.vocabulary);
+        add_all(&mut words.vocabulary);
         Self { vocabulary: words.vocabulary, areas, people }
     }
 
@@ -158,6 +159,11 @@ fn area(
         Skill::Chain => words.many(n_values, stream),
         _ => words.known(&VALUES[..n_values]),
     };
+    let n_letters = if skill == Skill::Chain { 4 } else { LETTERS.len() };
+    for value in &values {
+        let word = words.vocabulary.pieces()[*value as usize].clone();
+        (0..n_letters).for_each(|at| _ = words.vocabulary.add(&option(at, &word)));
+    }
     let (mut links, mut ends) = (Vec::new(), Vec::new());
     let facts = match skill {
         Skill::Class => balanced(n_keys, 3, stream),
@@ -194,7 +200,13 @@ struct Words {
 
 impl Words {
     fn new() -> Self {
-        let known = AREAS.iter().flat_map(|(_, names)| *names).chain(&TOPICS).chain(&MANNERS).chain(&VALUES).chain(&ENDS);
+        let known = AREAS
+            .iter()
+            .flat_map(|(_, names)| *names)
+            .chain(&TOPICS)
+            .chain(&MANNERS)
+            .chain(&VALUES)
+            .chain(&ENDS);
         Self { vocabulary: Vocabulary::new(), used: known.map(|name| name.to_string()).collect() }
     }
 
