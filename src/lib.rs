@@ -2,8 +2,8 @@
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
 //! `error` | `files`, `mode`, `rng` | `suite`, `tensors` | `backend` | `adapter`, `example`,
-//! `stats` | `claims`, `model`, `baseline` | `task`, `swarm`, `train` | `audit`, `cli`, `run`,
-//! `testbed` | `plan` | `reproduce` | `report` | `commands` | the binary.
+//! `mini`, `stats` | `claims`, `model`, `baseline` | `task`, `swarm`, `train` | `audit`, `cli`,
+//! `run`, `testbed` | `plan` | `reproduce` | `report` | `commands` | the binary.
 
 pub mod adapter;
 pub mod audit;
