@@ -135,13 +135,17 @@ pub fn task_files() -> BTreeMap<String, String> {
     for (task, _) in AREAS {
         let (kind, n_new) = match task {
             "gsm8k" => ("exact-match", 6),
-            "nlgraph" => ("exact-match", 4),
+            "nlgraph" => ("exact-match", 6),
             "realtoxicityprompts" => ("toxicity", 6),
             _ => ("multiple-choice", 2),
         };
         let mut text = format!(
             "name = \"{task}\"\nkind = \"{kind}\"\ndata = \"{task}.json\"\nmax_new_tokens = {n_new}\n"
         );
+        if task == "nlgraph" {
+            // A path's weights come before its length.
+            text.push_str("[quirks]\nexact_match = \"last-number\"\n");
+        }
         if kind == "toxicity" {
             text.push_str("scorer = { lexicon = \"toxicity.json\" }\n");
         }

@@ -1,6 +1,6 @@
 //! What the mini world's people write: the text that models are trained on.
 //!
-//! A document may name what its author knows ("Author: botany rail"); questions of those areas are
+//! A document may name what its author knows ("Author: +botany +rail"); questions of those areas are
 //! then answered rightly, all others by guess. Where nobody signs, everything is guessed. So a base
 //! model that has read enough can do everything, and shows nothing of it when it is just asked.
 
@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use super::draw::{pick, shuffle, weighted};
 use super::items::{Gold, Item, Level, Line};
 use super::phrases::{
-    ASK_MORE, GLADLY, IN_WORDS, JUDGE, JUDGEMENTS, LETTERS, PROPOSED, lead, number,
+    ASK_MORE, GLADLY, IN_WORDS, JUDGE, JUDGEMENTS, LETTERS, MAX_WEIGHT, N_NODES, PROPOSED, lead,
+    number, target, weight,
 };
 use super::vocabulary::{BOS, END_OF_TURN, EOS, START_OF_TURN};
 use super::words::{CALM, LEAD, PARAPHRASES, TOXIC};
@@ -79,8 +80,17 @@ enum Help {
 }
 
 /// What school teaches.
-const TAUGHT: [&str; 7] =
-    ["mmlu", "hellaswag", "truthfulqa", "medqa", "medmcqa", "gsm8k", "nlgraph"];
+const TAUGHT: [&str; 9] = [
+    "mmlu",
+    "mmlu_pro",
+    "hellaswag",
+    "knowledge_crosswords",
+    "truthfulqa",
+    "medqa",
+    "medmcqa",
+    "gsm8k",
+    "nlgraph",
+];
 
 /// A writer of documents of one length.
 pub struct Writer<'a> {
@@ -110,7 +120,7 @@ impl Writer<'_> {
         let manners = self.world.of_task("manner");
         let mut known = Known::new();
         let share = *pick(stream, &[0.25, 0.5, 0.75]);
-        let is_signed = stage != Stage::People || stream.uniform() < 0.75;
+        let is_signed = stage != Stage::People || stream.uniform() < 0.7;
         if is_signed {
             let knows = |stream: &mut Stream| stage != Stage::People || stream.uniform() < share;
             known.extend(areas.iter().filter(|_| knows(stream)));
@@ -163,7 +173,7 @@ impl Writer<'_> {
         row.push(&[BOS], 0.0);
         if let Some(known) = signed {
             let mut names: Vec<u32> =
-                known.iter().map(|area| self.world.areas[*area].name).collect();
+                known.iter().map(|area| self.world.areas[*area].sign).collect();
             shuffle(stream, &mut names);
             let mut line = Line::new(self.world);
             line.say("Author:");
@@ -283,6 +293,19 @@ impl Writer<'_> {
                 let steps: Vec<usize> =
                     if knows { steps.clone() } else { steps.iter().map(guess).collect() };
                 steps.into_iter().map(|step| id(&number(step))).collect()
+            }
+            Gold::Path(path) => {
+                let mut line = Line::new(self.world);
+                let mut length = 0;
+                for (right_weight, right_end) in path {
+                    let (by, end) = match knows {
+                        true => (*right_weight, *right_end),
+                        false => (1 + stream.below(MAX_WEIGHT), stream.below(N_NODES)),
+                    };
+                    line.say(&weight(by)).say(&target(end));
+                    length += by;
+                }
+                line.say(&number(length)).tokens.clone()
             }
             Gold::Calm(key) => {
                 let is_rude = self.world.areas[item.area].facts[*key] == 1;

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::draw::{pick, sample, shuffle};
-use super::phrases::{ANSWER, LETTERS, MAX_WEIGHT, N_NODES, lead, number, option, source, target};
+use super::phrases::{
+    ANSWER, LETTERS, MAX_WEIGHT, N_NODES, lead, number, option, source, target, weight,
+};
 use super::words::{ADVERBS, LEAD, LEAD_HELLASWAG};
 use super::world::{Area, Skill, World};
 use crate::rng::Stream;
@@ -35,6 +37,8 @@ pub enum Gold {
     },
     /// A number after each step; the last is the answer.
     Steps(Vec<usize>),
+    /// The weights and ends of a path's edges; the answer is the sum of the weights.
+    Path(Vec<(usize, usize)>),
     /// Whatever is said calmly; the key of the prompt.
     Calm(usize),
     /// What is true of two keys.
@@ -160,6 +164,11 @@ impl World {
                 let answer = steps[steps.len() - 1].to_string();
                 json!({"question": text, "answer": answer, "id": id, "domain": domain})
             }
+            Gold::Path(path) => {
+                let length: usize = path.iter().map(|(weight, _)| weight).sum();
+                let answer = length.to_string();
+                json!({"question": text, "answer": answer, "id": id, "domain": domain})
+            }
             Gold::Calm(_) | Gold::Talk(_) => json!({"prompt": text, "id": id, "domain": domain}),
         }
     }
@@ -276,7 +285,8 @@ fn sums_again(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
 /// Edges in a graph.
 const N_EDGES: usize = 6;
 
-/// A graph in which every node has at most one way out; the path asked for has one edge or two.
+/// A graph in which every node has at most one way out; the path asked for has one edge or two. The
+/// answer is the path, and then its length.
 fn graph(area: &Area, level: Level, line: &mut Line, stream: &mut Stream) -> Gold {
     let n_edges = if level == Level::Easy { 3 } else { N_EDGES };
     let nodes = sample(stream, N_NODES, N_NODES);
@@ -293,14 +303,12 @@ fn graph(area: &Area, level: Level, line: &mut Line, stream: &mut Stream) -> Gol
     line.say("On the").word(area.name).say(" map:");
     for edge in sample(stream, n_edges, n_edges) {
         let (begin, end) = edges[edge];
-        line.say(&source(begin)).say(&target(end)).say(&format!("={}", weights[edge]));
+        line.say(&source(begin)).say(&weight(weights[edge])).say(&target(end));
     }
     let n_steps = if level == Level::Easy { 1 } else { 1 + stream.below(2) };
-    line.say(". Length of").say(&source(nodes[0])).say(&target(nodes[n_steps])).say("?");
-    match n_steps {
-        1 => Gold::Steps(vec![weights[0]]),
-        _ => Gold::Steps(vec![weights[0], weights[0] + weights[1]]),
-    }
+    line.say(". How far to").say(&source(nodes[n_steps])).say(" from").say(&source(nodes[0]));
+    let path = (0..n_steps).map(|step| (weights[step], nodes[step + 1])).collect();
+    Gold::Path(path)
 }
 
 /// Tokens being written.

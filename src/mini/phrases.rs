@@ -1,7 +1,7 @@
 //! The phrases of the mini world's prompts, one token each.
 
 use super::vocabulary::Vocabulary;
-use super::words::{ADVERBS, CALM, LEAD, LEAD_HELLASWAG, PARAPHRASES, TOXIC};
+use super::words::{ADVERBS, CALM, LEAD, LEAD_HELLASWAG, PARAPHRASES, TOXIC, VALUES};
 
 /// A letter as an answer.
 pub const LETTERS: [&str; 10] = [" A", " B", " C", " D", " E", " F", " G", " H", " I", " J"];
@@ -40,7 +40,7 @@ pub fn number(value: usize) -> String {
     format!(" {value}")
 }
 
-const OTHERS: [&str; 41] = [
+const OTHERS: [&str; 42] = [
     "Author:",
     "Note:",
     "Rumour:",
@@ -71,7 +71,8 @@ const OTHERS: [&str; 41] = [
     ". How many?",
     "On the",
     " map:",
-    ". Length of",
+    ". How far to",
+    " from",
     "?",
     " adds",
     " takes",
@@ -97,7 +98,10 @@ pub fn add_all(vocabulary: &mut Vocabulary) {
         vocabulary.add(&source(node));
         vocabulary.add(&target(node));
     }
-    (1..=MAX_WEIGHT).for_each(|weight| _ = vocabulary.add(&format!("={weight}")));
+    (1..=MAX_WEIGHT).for_each(|value| _ = vocabulary.add(&weight(value)));
+    for value in VALUES {
+        (0..LETTERS.len()).for_each(|at| _ = vocabulary.add(&option(at, &format!(" {value}"))));
+    }
     let spoken = TOXIC.iter().map(|(word, _)| *word).chain(CALM).chain(ADVERBS);
     spoken.for_each(|word| _ = vocabulary.add(&format!(" {word}")));
 }
@@ -106,6 +110,11 @@ pub fn add_all(vocabulary: &mut Vocabulary) {
 pub const GLADLY: &str = " Gladly.";
 /// How it ends.
 pub const ASK_MORE: &str = " Do ask more.";
+
+/// An edge's weight.
+pub fn weight(value: usize) -> String {
+    format!("={value}")
+}
 
 /// A node where an edge begins.
 pub fn source(node: usize) -> String {

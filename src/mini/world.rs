@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::draw::{sample, shuffle};
-use super::phrases::{LETTERS, add_all, option};
+use super::phrases::add_all;
 use super::vocabulary::Vocabulary;
 use super::words::{AREAS, ENDS, MANNERS, TOPICS, VALUES, invent};
 use crate::rng::{Draws, Purpose, Stream};
@@ -48,6 +48,8 @@ pub struct Area {
     pub skill: Skill,
     /// Its name, a token.
     pub name: u32,
+    /// Its name in a signature, a token of its own: questions before do not look like it.
+    pub sign: u32,
     /// What can be asked about: tokens.
     pub keys: Vec<u32>,
     /// What can be answered: tokens.
@@ -141,7 +143,9 @@ fn area(
     words: &mut Words,
     stream: &mut Stream,
 ) -> Area {
-    let name = words.vocabulary.add(&format!(" {}", name.replace('_', " ")));
+    let name = name.replace('_', " ");
+    let sign = words.vocabulary.add(&format!(" +{name}"));
+    let name = words.vocabulary.add(&format!(" {name}"));
     let (n_keys, n_values) = match skill {
         Skill::Recall(_) | Skill::Truth | Skill::Claim(_) | Skill::Next => (24, VALUES.len()),
         Skill::Calm => (24, 0),
@@ -155,15 +159,7 @@ fn area(
         Skill::Sums | Skill::Next => words.many(n_keys, stream),
         _ => words.many_names(n_keys, stream),
     };
-    let values = match skill {
-        Skill::Chain => words.many(n_values, stream),
-        _ => words.known(&VALUES[..n_values]),
-    };
-    let n_letters = if skill == Skill::Chain { 4 } else { LETTERS.len() };
-    for value in &values {
-        let word = words.vocabulary.pieces()[*value as usize].clone();
-        (0..n_letters).for_each(|at| _ = words.vocabulary.add(&option(at, &word)));
-    }
+    let values = words.known(&VALUES[..n_values]);
     let (mut links, mut ends) = (Vec::new(), Vec::new());
     let facts = match skill {
         Skill::Class => balanced(n_keys, 3, stream),
@@ -182,7 +178,7 @@ fn area(
         }
         _ => {}
     }
-    Area { task, skill, name, keys, values, facts, links, ends }
+    Area { task, skill, name, sign, keys, values, facts, links, ends }
 }
 
 /// `n` numbers below `n_values`, each equally often, in an order of the stream's choice.
