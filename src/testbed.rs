@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -37,10 +38,21 @@ pub struct Inventory {
     pub experts: Vec<PathBuf>,
     /// The adapter that was trained on the data of all experts.
     pub data_merge: Option<PathBuf>,
+    /// What tells how near the experts are to a question; none if any of it is missing.
+    pub nearness: Option<NearnessFiles>,
     /// The tasks that were asked for, in that order.
     pub tasks: Vec<Option<Task>>,
     /// Everything that is not there.
     pub missing: Vec<Missing>,
+}
+
+/// What tells how near the experts are to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NearnessFiles {
+    /// For each expert, a file of texts that it was trained on.
+    Texts(Vec<PathBuf>),
+    /// A file of embeddings, of such texts and of the questions.
+    Embeddings(PathBuf),
 }
 
 /// An input that is not there.
@@ -62,6 +74,10 @@ pub enum Purpose {
     Experts,
     /// The adapter of merged data.
     DataMerge,
+    /// The texts that an expert was trained on.
+    TrainingTexts,
+    /// The embeddings of training texts and questions.
+    Embeddings,
     /// The task of this name: its file, or a file that this names.
     Task(String),
 }
@@ -74,6 +90,8 @@ struct Raw {
     experts: PathBuf,
     expert_names: Option<Vec<String>>,
     data_merge: Option<PathBuf>,
+    training_texts: Option<PathBuf>,
+    embeddings: Option<PathBuf>,
     tasks: Tasks,
 }
 
@@ -105,6 +123,10 @@ impl Testbed {
                 return Err(Error::input(path, what));
             }
         }
+        if raw.training_texts.is_some() && raw.embeddings.is_some() {
+            let what = "has both `training-texts` and `embeddings`, wanted at most one of them";
+            return Err(Error::input(path, what));
+        }
         Ok(Self { name: raw.name.clone(), path: path.to_path_buf(), raw })
     }
 
@@ -127,6 +149,7 @@ impl Testbed {
             }
             is_there.then_some(path)
         });
+        let nearness = self.nearness(&experts, &mut missing);
         let mut found = Vec::with_capacity(tasks.len());
         for name in tasks {
             found.push(match self.task(name, mode)? {
@@ -137,7 +160,7 @@ impl Testbed {
                 }
             });
         }
-        Ok(Inventory { base, experts, data_merge, tasks: found, missing })
+        Ok(Inventory { base, experts, data_merge, nearness, tasks: found, missing })
     }
 
     /// A directory beside the file, or an id in the local cache.
@@ -172,6 +195,33 @@ impl Testbed {
         }
         missing.extend(not_there.into_iter().map(lacking));
         Ok(paths)
+    }
+
+    /// What the file names to tell how near `experts` are to a question.
+    fn nearness(&self, experts: &[PathBuf], missing: &mut Vec<Missing>) -> Option<NearnessFiles> {
+        let n_missing = missing.len();
+        let mut check = |path: &PathBuf, purpose: Purpose| {
+            if !path.is_file() {
+                missing.push(Missing { purpose, path: path.clone() });
+            }
+        };
+        let files = if let Some(file) = &self.raw.embeddings {
+            let file = self.beside(file);
+            check(&file, Purpose::Embeddings);
+            NearnessFiles::Embeddings(file)
+        } else {
+            let folder = self.beside(self.raw.training_texts.as_ref()?);
+            let names = experts.iter().filter_map(|expert| expert.file_name());
+            let text = |name: &OsStr| {
+                let mut name = name.to_os_string();
+                name.push(".jsonl");
+                folder.join(name)
+            };
+            let texts: Vec<PathBuf> = names.map(text).collect();
+            texts.iter().for_each(|path| check(path, Purpose::TrainingTexts));
+            NearnessFiles::Texts(texts)
+        };
+        (missing.len() == n_missing).then_some(files)
     }
 
     /// The task `name`, or the first file of it that is not there.
@@ -212,6 +262,8 @@ impl std::fmt::Display for Missing {
             Purpose::Base => write!(f, "{path} (the base model)"),
             Purpose::Experts => write!(f, "{path} (the experts)"),
             Purpose::DataMerge => write!(f, "{path} (the adapter of merged data)"),
+            Purpose::TrainingTexts => write!(f, "{path} (texts that an expert was trained on)"),
+            Purpose::Embeddings => write!(f, "{path} (embeddings of training texts and questions)"),
             Purpose::Task(name) => write!(f, "{path} (the task {name})"),
         }
     }

@@ -68,7 +68,7 @@ fn cells_that_cannot_be_computed_say_why() {
                 _ if is_not_for => None,
                 _ if column.name == "GSM8k" => Some("files are missing"),
                 Method::DataMerge => Some("no adapter"),
-                Method::Cbtm { .. } => Some("next-token probabilities"),
+                Method::Cbtm { .. } => Some("training texts"),
                 _ => None,
             };
             match (&cell.work, wanted) {

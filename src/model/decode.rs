@@ -13,13 +13,13 @@ use crate::backend::cpu::math::{exp, ln_f64};
 use crate::backend::cpu::ops::{argmax, row_max};
 
 /// Tokens of prompts that run through the decoder at once.
-const PREFILL_ROWS: usize = 192;
+pub(super) const PREFILL_ROWS: usize = 192;
 
 /// Rows whose logits are held at once when every token's probability is asked for.
 const LOGIT_ROWS: usize = 64;
 
 /// A batch's key-value cache takes at most this much memory, unless it is of one sequence.
-const CACHE_BYTES: usize = 512 << 20;
+pub(super) const CACHE_BYTES: usize = 512 << 20;
 
 /// Sequences of a batch where nobody says otherwise: three full tiles of a step's products. With
 /// more, a step reads more keys and values than caches hold; with fewer, it reads the weights for
@@ -112,7 +112,7 @@ pub fn log_likelihoods(
 
 /// Runs `run` on batches of jobs of one adapter each, on all threads, and puts the results in
 /// order.
-fn in_batches<J: Sync, T: Send>(
+pub(super) fn in_batches<J: Sync, T: Send>(
     model: &Model,
     jobs: &[J],
     adapter_idx: impl Fn(&J) -> usize,
@@ -158,7 +158,7 @@ fn generate_batch(
     let vocab_size = model.config.vocab_size;
 
     // Prefill: prompts in groups of about PREFILL_ROWS tokens; a long one in several pieces.
-    for group in prefill_groups(jobs) {
+    for group in prefill_groups(jobs.iter().map(|job| job.tokens).enumerate()) {
         state.forward(model, adapted, &group);
     }
     let logits = state.logits(model, adapted);
@@ -205,15 +205,17 @@ fn generate_batch(
     }
 }
 
-/// Segments that cover all prompts, in groups of at most `PREFILL_ROWS` tokens.
-fn prefill_groups<'a>(jobs: &[Job<'a>]) -> Vec<Vec<Segment<'a>>> {
+/// Segments that cover all prompts, each with its slot, in groups of at most `PREFILL_ROWS` tokens.
+pub(super) fn prefill_groups<'a>(
+    prompts: impl Iterator<Item = (usize, &'a [u32])>,
+) -> Vec<Vec<Segment<'a>>> {
     let mut groups = vec![Vec::new()];
     let mut n_rows = 0;
-    for (slot, job) in jobs.iter().enumerate() {
-        assert!(!job.tokens.is_empty(), "a prompt has at least one token");
-        for (piece_idx, tokens) in job.tokens.chunks(PREFILL_ROWS).enumerate() {
+    for (slot, prompt) in prompts {
+        assert!(!prompt.is_empty(), "a prompt has at least one token");
+        for (piece_idx, tokens) in prompt.chunks(PREFILL_ROWS).enumerate() {
             let first = piece_idx * PREFILL_ROWS;
-            let ends = first + tokens.len() == job.tokens.len();
+            let ends = first + tokens.len() == prompt.len();
             if n_rows + tokens.len() > PREFILL_ROWS {
                 groups.push(Vec::new());
                 n_rows = 0;
@@ -233,10 +235,25 @@ fn log_likelihood(
     workers: Workers,
     state: &mut State,
 ) -> f64 {
-    let (tokens, scored) = (job.tokens, job.scored);
-    assert_eq!(tokens.len(), scored.len(), "one mark for each token");
-    state.prepare(model, workers, 1, tokens.len());
     let mut total = 0.0;
+    state.prepare(model, workers, 1, job.tokens.len());
+    each_scored(model, adapted, job.tokens, job.scored, state, |row, token_idx| {
+        total += ln_probability(row, row_max(model.isa, row), job.tokens[token_idx]);
+    });
+    total
+}
+
+/// Gives `visit` the logits, (vocab_size), from which each scored token follows, and the token's
+/// index, in order. `state` has room for the text in its first slot.
+pub(super) fn each_scored(
+    model: &Model,
+    adapted: &Adapted,
+    tokens: &[u32],
+    scored: &[bool],
+    state: &mut State,
+    mut visit: impl FnMut(&[f32], usize),
+) {
+    assert_eq!(tokens.len(), scored.len(), "one mark for each token");
     // What follows the last scored token has no influence.
     let n_predicting = scored.iter().rposition(|scored| *scored).unwrap_or(0);
     for first in (0..n_predicting).step_by(LOGIT_ROWS) {
@@ -245,11 +262,9 @@ fn log_likelihood(
         state.forward(model, adapted, &[segment]);
         let logits = state.logits(model, adapted);
         for i in (0..piece.len()).filter(|i| scored[first + i + 1]) {
-            let row = &logits.row(i)[..model.config.vocab_size];
-            total += ln_probability(row, row_max(model.isa, row), tokens[first + i + 1]);
+            visit(&logits.row(i)[..model.config.vocab_size], first + i + 1);
         }
     }
-    total
 }
 
 /// `logit[token] - ln(sum of e^logit)`

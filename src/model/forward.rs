@@ -111,17 +111,24 @@ impl State {
     /// Logits of all rows that were wanted since the last call, in the order of the segments:
     /// (n_wanted, vocab_size padded to 32).
     pub fn logits(&mut self, model: &Model, adapted: &Adapted) -> &Matrix {
-        std::mem::swap(&mut self.x, &mut self.waiting_x);
-        std::mem::swap(&mut self.attended, &mut self.waiting_attended);
-        self.feed_forward(model, &AdaptedLayer::new(model, adapted, model.config.n_layers - 1));
-        self.norm_rows(model.isa, &model.weights.norm, model.config.norm_eps);
+        self.hidden(model, adapted);
         let output = &model.weights.output;
         self.logits.reshape(self.normed.n_rows(), output.n_cols());
         let mut run = products(model, self.workers, &mut self.shrunk, &mut self.gemm);
         run.product(&self.normed, output, &Lora::default(), &mut self.logits);
+        &self.logits
+    }
+
+    /// What [`State::logits`] is a product of: the last hidden states of the same rows, normed,
+    /// (n_wanted, dim).
+    pub fn hidden(&mut self, model: &Model, adapted: &Adapted) -> &Matrix {
+        std::mem::swap(&mut self.x, &mut self.waiting_x);
+        std::mem::swap(&mut self.attended, &mut self.waiting_attended);
+        self.feed_forward(model, &AdaptedLayer::new(model, adapted, model.config.n_layers - 1));
+        self.norm_rows(model.isa, &model.weights.norm, model.config.norm_eps);
         self.waiting_x.reshape(0, model.config.dim);
         self.waiting_attended.reshape(0, model.config.n_heads * model.config.head_dim);
-        &self.logits
+        &self.normed
     }
 
     /// x = embedding of every token, scaled where the model does.

@@ -1,15 +1,18 @@
 //! The decoder: configuration, weights, forward pass, decoding, tokenizer and chat template.
 //!
 //! Start at `forward`: one straight list of steps. `config` says what the model is, `weights` where
-//! its matrices come from, `lora` how an adapter enters, `decode` how prompts become answers.
+//! its matrices come from, `lora` how an adapter enters, `decode` how prompts become answers, and
+//! `mixture` how several adapters answer together.
 
 pub mod chat;
 pub mod config;
 pub mod decode;
+pub mod embed;
 mod fields;
 pub mod forward;
 pub mod locate;
 pub mod lora;
+pub mod mixture;
 pub mod tokenizer;
 pub mod weights;
 

@@ -194,7 +194,9 @@ fn lacking(row: &Row, task: Option<&Task>, found: &Inventory) -> Option<String> 
         Method::EvolMerge { space: Space::Delta | Space::Full, .. } => {
             "experts are interpolated layer by layer in factor space alone"
         }
-        Method::Cbtm { .. } => "mixtures of next-token probabilities are not built in",
+        Method::Cbtm { .. } if found.nearness.is_none() => {
+            "the testbed has neither training texts nor embeddings to tell which experts are near"
+        }
         _ => return None,
     };
     Some(reason.into())

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::nearness::Nearness;
 use crate::adapter::{Expert, Pool};
 use crate::backend::cpu::Isa;
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::files::sha256;
 use crate::model::lora::Places;
 use crate::run::evaluate::{Base, Options};
 use crate::run::fingerprint::hashes;
-use crate::suite::Suite;
+use crate::suite::{Method, Suite};
 use crate::task::Task;
 use crate::testbed::{Inventory, Testbed};
 
@@ -25,10 +26,14 @@ pub struct Inputs {
     pub places: Places,
     /// The adapter of merged data, with its own places.
     pub data_merge: Option<(Expert, Places)>,
+    /// What tells how near the experts are to a question.
+    pub nearness: Option<Nearness>,
     /// SHA-256 of the files of base and experts, by role and name.
     pub sha256: BTreeMap<String, String>,
     /// The same of the adapter of merged data.
     pub data_merge_sha256: BTreeMap<String, String>,
+    /// The same of what tells how near the experts are.
+    pub nearness_sha256: BTreeMap<String, String>,
 }
 
 impl Inputs {
@@ -66,7 +71,38 @@ impl Inputs {
             }
         };
         let isa = options.isa;
-        Ok((Self { isa, pool, places, data_merge, sha256, data_merge_sha256 }, base))
+        let nearness = found.nearness.as_ref();
+        let nearness_sha256 =
+            nearness.map(|files| hashed("nearness", Nearness::files(files).iter().cloned()));
+        let nearness_sha256 = nearness_sha256.transpose()?.unwrap_or_default();
+        let nearness = nearness.map(|files| Nearness::open(files, &pool.names())).transpose()?;
+        let inputs = Self {
+            isa,
+            pool,
+            places,
+            data_merge,
+            nearness,
+            sha256,
+            data_merge_sha256,
+            nearness_sha256,
+        };
+        Ok((inputs, base))
+    }
+
+    /// The SHA-256 of the files that `method` reads besides base and experts.
+    pub fn own_sha256(&self, method: &Method) -> Option<&BTreeMap<String, String>> {
+        match method {
+            Method::DataMerge => Some(&self.data_merge_sha256),
+            Method::Cbtm { .. } => Some(&self.nearness_sha256),
+            _ => None,
+        }
+    }
+
+    /// Refuses a task with an example whose nearness to the experts cannot be told, if the suite
+    /// asks for it.
+    pub fn check_nearness(&self, suite: &Suite, task: &Task) -> Result<()> {
+        let is_asked = suite.rows.iter().any(|row| matches!(row.method, Method::Cbtm { .. }));
+        self.nearness.as_ref().filter(|_| is_asked).map_or(Ok(()), |found| found.check(task))
     }
 }
 

@@ -7,8 +7,8 @@ use super::utility::{Judge, Making};
 use crate::adapter::Layout;
 use crate::baseline::merge::n_layers;
 use crate::baseline::search::{
-    Candidate, Found, Genetic, LoraHub, Utility, best_single, dare_ties, evol_merge, greedy_soup,
-    lora_hub, model_stocks, pack_of_llms, plurality, slerp, uniform_soup,
+    Candidate, Found, Genetic, LoraHub, Utility, best_single, cbtm, dare_ties, evol_merge,
+    greedy_soup, lora_hub, model_stocks, pack_of_llms, plurality, slerp, uniform_soup,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Job, SwarmRun};
@@ -35,7 +35,7 @@ pub fn compute(job: &Job, layout: &Layout, judge: &mut Judge) -> Result<Done> {
         Method::DataMerge => return data_merge(judge),
         Method::PredictionMerge { vote } => return prediction_merge(*vote, judge),
         Method::ModelSwarms { .. } => return swarms(&job.runs, making, judge),
-        Method::Cbtm { .. } => panic!("a row that cannot be computed was planned"),
+        Method::Cbtm { top, temperature } => return mixtures(top, *temperature, judge),
         Method::PackOfLlms { temperatures, .. } => {
             let losses = judge.prompt_losses()?;
             let mut f = |candidates: &[Candidate]| judge.utilities(making, Split::Dev, candidates);
@@ -114,6 +114,30 @@ fn data_merge(judge: &Judge) -> Result<Done> {
     let test = (judge.n_examples(Split::Test) > 0).then(|| judge.data_merge(Split::Test));
     let winner = json!("data-merge");
     Ok(Done { dev, test: test.transpose()?, utilities: vec![dev], winner })
+}
+
+/// The best number of experts that speak for a prompt together.
+fn mixtures(top: &[usize], temperature: f64, judge: &mut Judge) -> Result<Done> {
+    let mixture = |judge: &mut Judge, candidate: &Candidate, split| {
+        let Candidate::Mixture { top } = candidate else { panic!("{candidate:?} is no mixture") };
+        judge.mixture(temperature, *top, split)
+    };
+    let mut entropy = 0.0;
+    let found = cbtm(top, &mut |candidates: &[Candidate]| {
+        let f = |candidate: &Candidate| {
+            let (utility, of_weights) = mixture(judge, candidate, Split::Dev)?;
+            entropy = of_weights; // of all experts, the same for each `top`
+            Ok(utility)
+        };
+        candidates.iter().map(f).collect()
+    })?;
+    let candidate = &found.candidate;
+    let winner = json!({"candidate": candidate, "entropy": entropy});
+    let test = match judge.n_examples(Split::Test) {
+        0 => None,
+        _ => Some(mixture(judge, candidate, Split::Test)?.0),
+    };
+    Ok(Done { dev: found.utility, test, utilities: found.utilities, winner })
 }
 
 /// The experts vote on every question; equal votes are decided by their f.

@@ -8,6 +8,7 @@ mod cells;
 mod expected;
 mod inputs;
 mod methods;
+mod nearness;
 mod results;
 mod table;
 mod utility;
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::plan::{CellPlan, Job, Plan, Work, file_name};
 use crate::run::evaluate::{Evaluator, Options};
-use crate::suite::{self, Item, Method, Scale, Suite};
+use crate::suite::{self, Item, Scale, Suite};
 use crate::task::{Split, Task};
 use crate::testbed::{Inventory, Testbed};
 use inputs::Inputs;
@@ -102,6 +103,7 @@ pub fn reproduce(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Results
     for task in columns.iter().filter_map(|column| column.task.as_ref()) {
         evaluator.task = task.clone();
         evaluator.check(Split::Dev)?;
+        inputs.check_nearness(suite, task)?;
         if evaluator.task.n_examples(Split::Test) > 0 {
             evaluator.check(Split::Test)?;
         }
@@ -110,6 +112,7 @@ pub fn reproduce(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Results
     let _held = cells::hold(&folder)?;
     let mut sha256 = inputs.sha256.clone();
     sha256.extend(inputs.data_merge_sha256.clone());
+    sha256.extend(inputs.nearness_sha256.clone());
     let mut reports = Vec::new();
     for column in columns {
         if let Some(task) = column.task {
@@ -170,11 +173,8 @@ fn columns(plan: Plan, found: &Inventory, inputs: &Inputs, folder: &Path) -> Res
                     continue;
                 }
             };
-            let of_data_merge = match job.method {
-                Method::DataMerge => Some(&inputs.data_merge_sha256),
-                _ => None,
-            };
-            let files = [&inputs.sha256, &sha256].into_iter().chain(of_data_merge).flatten();
+            let own = inputs.own_sha256(&job.method);
+            let files = [&inputs.sha256, &sha256].into_iter().chain(own).flatten();
             let files = files.map(|(role, hash)| (role.as_str(), hash.as_str())).collect();
             let fingerprint = cells::fingerprint(&job, &experts, &files);
             let path = folder.join(file_name(&column.name, &row, seed));

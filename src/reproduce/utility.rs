@@ -8,9 +8,10 @@ use crate::adapter::{Adapter, Expert, ModuleLayout, materialise};
 use crate::baseline::merge::{
     self, BaseOf, DareTies, Divide, Election, Grain, Masks, Merged, Ties, merge, merge_layers,
 };
-use crate::baseline::search::Candidate;
+use crate::baseline::search::{Candidate, prompt_weights};
 use crate::error::Result;
-use crate::model::lora::Places;
+use crate::model::lora::{Adapted, Places};
+use crate::model::mixture::Share;
 use crate::model::weights::BaseFiles;
 use crate::run::candidates::{Candidates, at_once};
 use crate::run::evaluate::Evaluator;
@@ -34,12 +35,17 @@ pub struct Judge<'a> {
     evaluator: &'a Evaluator,
     known: [BTreeMap<String, f64>; 2], // by split
     experts: [Option<Vec<Score>>; 2],  // by split
+    queries: [Option<Queries>; 2],     // by split
 }
+
+/// Each example's embedding, by part: (n_parts, n_examples, dim)
+type Queries = Vec<Vec<Vec<f64>>>;
 
 impl<'a> Judge<'a> {
     /// Knows nothing yet.
     pub fn new(inputs: &'a Inputs, evaluator: &'a Evaluator) -> Self {
-        Self { inputs, evaluator, known: Default::default(), experts: Default::default() }
+        let (known, experts, queries) = Default::default();
+        Self { inputs, evaluator, known, experts, queries }
     }
 
     /// n.
@@ -133,6 +139,52 @@ impl<'a> Judge<'a> {
         let (config, dtype) = (expert.config(), expert.dtype());
         let candidates = Candidates::Adapters { adapters: &adapters, places, config, dtype };
         Ok(self.evaluator.scores(&candidates, split)?.remove(0).utility)
+    }
+
+    /// The utility of the experts' mixed probabilities, by the `top` experts nearest to each
+    /// prompt, and the mean over the examples of the entropy of all experts' weights, in nats. The
+    /// plan has found that nearness can be told.
+    pub fn mixture(&mut self, temperature: f64, top: usize, split: Split) -> Result<(f64, f64)> {
+        let Self { inputs, evaluator, .. } = *self;
+        let Some(nearness) = &inputs.nearness else {
+            panic!("a row without embeddings was planned")
+        };
+        let centres = nearness.centres(&evaluator.base, evaluator.batch())?;
+        let queries = match self.queries[at(split)].take() {
+            Some(queries) => queries,
+            None => nearness.queries(evaluator, split)?,
+        };
+        let mut entropy = 0.0;
+        let mut shares = Vec::with_capacity(queries.len());
+        for part in &queries {
+            let mut of_part = Vec::with_capacity(part.len());
+            for query in part {
+                let found = prompt_weights(query, centres, temperature, top)?;
+                entropy += found.entropy;
+                let weights = found.weights.into_iter().enumerate();
+                let weights = weights.filter(|(_, weight)| *weight > 0.0);
+                let share = |(expert_idx, weight)| Share { expert_idx, weight };
+                of_part.push(weights.map(share).collect::<Vec<_>>());
+            }
+            shares.push(of_part);
+        }
+        self.queries[at(split)] = Some(queries);
+        let n_examples = self.n_examples(split) as f64;
+        let score = evaluator.mixed_score(&self.adapted_experts(), &shares, split)?;
+        Ok((score.utility, entropy / n_examples))
+    }
+
+    /// All experts at once; where their copies of the linears would take too much memory together,
+    /// they are applied beside the base's.
+    fn adapted_experts(&self) -> Vec<Adapted> {
+        let Inputs { pool, places, .. } = self.inputs;
+        let model = &self.evaluator.base.model;
+        let fits = pool.experts.len() <= at_once(model, pool.layout());
+        let adapt = |expert: &Expert| match fits {
+            true => model.adapt(places, &expert.to_adapter()),
+            false => Adapted::beside(places, &expert.to_adapter()),
+        };
+        pool.experts.iter().map(adapt).collect()
     }
 
     fn remember<'k>(

@@ -114,6 +114,11 @@ impl Evaluator {
         Self { base, task, batch }
     }
 
+    /// Sequences that share a batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// Whether every prompt of the split can be run; finds before a search what would stop it.
     pub fn check(&self, split: Split) -> Result<()> {
         for part in &self.task.parts {
@@ -196,23 +201,11 @@ impl Evaluator {
     }
 
     fn generate(&self, adapted: &[Adapted], works: &[Work]) -> Result<Vec<Answers>> {
-        let encode = |work: &Work| {
-            let Work::Generate { prompts, max_new_tokens, form, pad_batch } = work else {
-                unreachable!("works are of one form")
-            };
-            let mut tokens = self.base.tokens(prompts, *form, *max_new_tokens)?;
-            if let (Some(batch), Some(eos)) = (*pad_batch, self.base.model.config.eos.first()) {
-                pad_as_authors(&mut tokens, batch, *eos);
-                tokens
-                    .iter()
-                    .try_for_each(|ids| self.base.check(ids, "padded", *max_new_tokens))?;
-            }
-            Ok((tokens, *max_new_tokens))
-        };
         // A first round asks everyone the same.
         let same = works.iter().all(|work| *work == works[0]);
         let distinct = if same { &works[..1] } else { works };
-        let encoded: Vec<_> = distinct.par_iter().map(encode).collect::<Result<_>>()?;
+        let encoded: Vec<_> =
+            distinct.par_iter().map(|work| self.encoded(work)).collect::<Result<_>>()?;
         let mut jobs = Vec::new();
         for adapter_idx in 0..adapted.len() {
             let (tokens, max_new_tokens) = &encoded[if same { 0 } else { adapter_idx }];
@@ -236,6 +229,19 @@ impl Evaluator {
             .collect())
     }
 
+    /// The prompts to be continued as tokens, and how many may follow.
+    pub(super) fn encoded(&self, work: &Work) -> Result<(Vec<Vec<u32>>, usize)> {
+        let Work::Generate { prompts, max_new_tokens, form, pad_batch } = work else {
+            unreachable!("works are of one form")
+        };
+        let mut tokens = self.base.tokens(prompts, *form, *max_new_tokens)?;
+        if let (Some(batch), Some(eos)) = (*pad_batch, self.base.model.config.eos.first()) {
+            pad_as_authors(&mut tokens, batch, *eos);
+            tokens.iter().try_for_each(|ids| self.base.check(ids, "padded", *max_new_tokens))?;
+        }
+        Ok((tokens, *max_new_tokens))
+    }
+
     fn log_likelihoods(&self, adapted: &[Adapted], texts: &[ScoredText]) -> Result<Vec<Answers>> {
         let encoded = self.scored_tokens(texts)?;
         let jobs: Vec<TextJob> = (0..adapted.len())
@@ -257,7 +263,7 @@ impl Evaluator {
     }
 
     /// Each text's tokens, and which of them are scored.
-    fn scored_tokens(&self, texts: &[ScoredText]) -> Result<Vec<(Vec<u32>, Vec<bool>)>> {
+    pub(super) fn scored_tokens(&self, texts: &[ScoredText]) -> Result<Vec<(Vec<u32>, Vec<bool>)>> {
         let encode = |(idx, text): (usize, &ScoredText)| {
             let whole = format!("{}{}", text.prompt, text.scored);
             let (ids, mut scored) = self.base.tokenizer.encode_from(&whole, text.prompt.len())?;
@@ -270,7 +276,7 @@ impl Evaluator {
 }
 
 /// What a program prints about texts.
-fn rate(work: &Work) -> Result<Answers> {
+pub(super) fn rate(work: &Work) -> Result<Answers> {
     let Work::Rate { program, directory, lines } = work else {
         unreachable!("works are of one form")
     };

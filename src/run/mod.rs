@@ -3,6 +3,7 @@
 pub mod candidates;
 pub mod evaluate;
 pub mod fingerprint;
+pub mod mixture;
 mod program;
 pub mod progress;
 pub mod search;

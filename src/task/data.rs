@@ -58,6 +58,16 @@ pub enum Body {
     Prompt(String),
 }
 
+impl Body {
+    /// The question or prompt, as the file has it.
+    pub fn query(&self) -> &str {
+        match self {
+            Self::Choice { question, .. } | Self::Exact { question, .. } => question,
+            Self::Prompt(prompt) => prompt,
+        }
+    }
+}
+
 impl Dataset {
     /// Reads and checks the data file at `path`.
     pub fn open(path: &Path) -> Result<Self> {

@@ -145,6 +145,12 @@ impl Part {
         }
     }
 
+    /// What each example of `split` asks, as the data file has it: its question or prompt.
+    pub fn queries(&self, split: Split) -> Vec<&str> {
+        let Source::Data { dataset, .. } = &self.source else { return Vec::new() };
+        dataset.items(split).iter().map(|item| item.body.query()).collect()
+    }
+
     /// What has to be done first. Refuses a split without examples.
     pub fn work(&self, split: Split) -> Result<Work> {
         let (path, dataset) = match &self.source {

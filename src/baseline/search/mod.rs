@@ -22,7 +22,7 @@ pub use choose::{best_single, dare_ties, greedy_soup, model_stocks, slerp, unifo
 pub use evol_merge::evol_merge;
 pub use genetic::Genetic;
 pub use lora_hub::{LoraHub, lora_hub};
-pub use prompts::{PromptWeights, cbtm, centre, pack_of_llms, prompt_weights};
+pub use prompts::{PromptWeights, cbtm, centre, pack_of_llms, prompt_weights, unit};
 pub use trials::ranked;
 pub use vote::plurality;
 

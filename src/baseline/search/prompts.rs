@@ -70,8 +70,8 @@ pub fn centre(embeddings: &[Vec<f64>]) -> Vec<f64> {
     unit(&sum)
 }
 
-/// `vector` over its length.
-fn unit(vector: &[f64]) -> Vec<f64> {
+/// `vector` over its length; zeros stay zeros.
+pub fn unit(vector: &[f64]) -> Vec<f64> {
     let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
     let scale = if length > 0.0 { 1.0 / length } else { 1.0 };
     vector.iter().map(|x| x * scale).collect()

@@ -1,0 +1,253 @@
+//! Several experts answer together (cBTM): the next token's probabilities are averaged,
+//! p(t) = sum_j w_j softmax(z_j)_t with z_j expert j's logits, and the most probable token is taken.
+//!
+//! All experts read the prompt and the tokens that were taken so far. Each prompt has shares w of
+//! its own, and only experts with a share in it run. Probabilities and their sums are f64, in the
+//! order of tokens and experts, so an answer depends on its own prompt and shares alone. Where
+//! shares come from is not known here.
+
+use super::Model;
+use super::decode::{CACHE_BYTES, each_scored, in_batches, prefill_groups};
+use super::forward::{Segment, State, Want};
+use super::lora::Adapted;
+use crate::backend::cpu::Isa;
+use crate::backend::cpu::gemm::Workers;
+use crate::backend::cpu::math::{exp_f64, ln_f64};
+use crate::backend::cpu::ops::row_max;
+
+/// An expert's part in an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// Index of the expert.
+    pub expert_idx: usize,
+    /// Its weight, above 0; those of a prompt sum to 1.
+    pub weight: f64,
+}
+
+/// A prompt to be continued by several experts.
+#[derive(Debug, Clone, Copy)]
+pub struct MixedJob<'a> {
+    /// Who answers, by index of the expert; at least one.
+    pub shares: &'a [Share],
+    /// The prompt; at least one token.
+    pub tokens: &'a [u32],
+    /// Tokens to generate at most.
+    pub max_new_tokens: usize,
+}
+
+/// A text of which some tokens are scored by several experts.
+#[derive(Debug, Clone, Copy)]
+pub struct MixedText<'a> {
+    /// Who scores, by index of the expert; at least one.
+    pub shares: &'a [Share],
+    /// The text; at least one token.
+    pub tokens: &'a [u32],
+    /// For each token whether it is scored; the first never is.
+    pub scored: &'a [bool],
+}
+
+/// Continues every prompt until an end token or its `max_new_tokens`; new tokens in job order. Of
+/// equally probable tokens the first is taken. `batch` changes the speed only.
+pub fn generate_mixed(
+    model: &Model,
+    experts: &[Adapted],
+    jobs: &[MixedJob],
+    eos: &[u32],
+    batch: usize,
+) -> Vec<Vec<u32>> {
+    let cache_bytes = |job: &MixedJob| {
+        job.shares.len() * model.cache_bytes(job.tokens.len() + job.max_new_tokens)
+    };
+    let largest = jobs.iter().map(cache_bytes).max().unwrap_or(0);
+    let batch = batch.min(CACHE_BYTES / largest.max(1));
+    in_batches(
+        model,
+        jobs,
+        |_| 0,
+        batch,
+        |jobs, workers, state| generate_batch(model, experts, jobs, eos, workers, state),
+    )
+}
+
+/// For every text: the sum of ln p(token | those before it) over its scored tokens; no number where
+/// a token has no probability.
+pub fn log_likelihoods_mixed(
+    model: &Model,
+    experts: &[Adapted],
+    jobs: &[MixedText],
+    batch: usize,
+) -> Vec<f64> {
+    in_batches(
+        model,
+        jobs,
+        |_| 0,
+        batch,
+        |jobs, workers, state| {
+            jobs.iter().map(|job| log_likelihood(model, experts, job, workers, state)).collect()
+        },
+    )
+}
+
+/// An expert that speaks for a prompt.
+#[derive(Clone, Copy)]
+struct Voice {
+    expert_idx: usize,
+    job_idx: usize,
+    weight: f64,
+    slot: usize, // in the key-value cache
+}
+
+/// The voices of all prompts, expert by expert.
+fn voices(jobs: &[MixedJob]) -> Vec<Voice> {
+    let mut voices = Vec::new();
+    for (job_idx, job) in jobs.iter().enumerate() {
+        let is_sorted = job.shares.is_sorted_by(|a, b| a.expert_idx < b.expert_idx);
+        assert!(is_sorted && !job.shares.is_empty(), "shares {:?}", job.shares);
+        voices.extend(job.shares.iter().map(|share| Voice {
+            expert_idx: share.expert_idx,
+            job_idx,
+            weight: share.weight,
+            slot: 0,
+        }));
+    }
+    voices.sort_by_key(|voice| voice.expert_idx);
+    voices.iter_mut().enumerate().for_each(|(slot, voice)| voice.slot = slot);
+    voices
+}
+
+fn generate_batch(
+    model: &Model,
+    experts: &[Adapted],
+    jobs: &[MixedJob],
+    eos: &[u32],
+    workers: Workers,
+    state: &mut State,
+) -> Vec<Vec<u32>> {
+    let longest = jobs.iter().map(|job| job.tokens.len() + job.max_new_tokens).max().unwrap_or(0);
+    let voices = voices(jobs);
+    state.prepare(model, workers, voices.len(), longest);
+    let mut mixture = Mixture::new(jobs.len(), model);
+    let mut results: Vec<Vec<u32>> = vec![Vec::new(); jobs.len()];
+
+    // Prefill: each expert reads its prompts.
+    for of_expert in voices.chunk_by(|a, b| a.expert_idx == b.expert_idx) {
+        let prompts = of_expert.iter().map(|voice| (voice.slot, jobs[voice.job_idx].tokens));
+        mixture.add(experts, of_expert, &prefill_groups(prompts), state);
+    }
+    for (job_idx, result) in results.iter_mut().enumerate() {
+        if jobs[job_idx].max_new_tokens > 0 {
+            result.push(mixture.most_probable(job_idx));
+        }
+    }
+
+    // Decode: each expert reads the token that all of a prompt's experts have found.
+    loop {
+        let goes_on = |job_idx: usize| {
+            let tokens: &Vec<u32> = &results[job_idx];
+            tokens.len() < jobs[job_idx].max_new_tokens
+                && tokens.last().is_some_and(|token| !eos.contains(token))
+        };
+        let going: Vec<usize> = (0..jobs.len()).filter(|job_idx| goes_on(*job_idx)).collect();
+        if going.is_empty() {
+            return results;
+        }
+        let speaking: Vec<Voice> =
+            voices.iter().filter(|voice| goes_on(voice.job_idx)).copied().collect();
+        mixture.clear();
+        for of_expert in speaking.chunk_by(|a, b| a.expert_idx == b.expert_idx) {
+            let segment = |voice: &Voice| {
+                let tokens = &results[voice.job_idx];
+                let first = jobs[voice.job_idx].tokens.len() + tokens.len() - 1;
+                let tokens = &tokens[tokens.len() - 1..];
+                Segment { slot: voice.slot, first, tokens, want: Want::Last }
+            };
+            mixture.add(experts, of_expert, &[of_expert.iter().map(segment).collect()], state);
+        }
+        for job_idx in going {
+            results[job_idx].push(mixture.most_probable(job_idx));
+        }
+    }
+}
+
+/// The next token's probabilities for each prompt of a batch.
+struct Mixture<'a> {
+    model: &'a Model,
+    mixed: Vec<f64>,   // (n_jobs, vocab_size)
+    scratch: Vec<f64>, // (vocab_size)
+}
+
+impl<'a> Mixture<'a> {
+    fn new(n_jobs: usize, model: &'a Model) -> Self {
+        let vocab_size = model.config.vocab_size;
+        Self { model, mixed: vec![0.0; n_jobs * vocab_size], scratch: vec![0.0; vocab_size] }
+    }
+
+    fn clear(&mut self) {
+        self.mixed.fill(0.0);
+    }
+
+    /// Runs the segments of one expert's voices, a row wanted for each, and adds its shares.
+    fn add(
+        &mut self,
+        experts: &[Adapted],
+        of_expert: &[Voice],
+        groups: &[Vec<Segment>],
+        state: &mut State,
+    ) {
+        let adapted = &experts[of_expert[0].expert_idx];
+        for group in groups {
+            state.forward(self.model, adapted, group);
+        }
+        let vocab_size = self.scratch.len();
+        let logits = state.logits(self.model, adapted);
+        for (row_idx, voice) in of_expert.iter().enumerate() {
+            probabilities(self.model.isa, &logits.row(row_idx)[..vocab_size], &mut self.scratch);
+            let mixed = &mut self.mixed[voice.job_idx * vocab_size..][..vocab_size];
+            for (sum, p) in mixed.iter_mut().zip(&self.scratch) {
+                *sum += voice.weight * p;
+            }
+        }
+    }
+
+    /// The first of the most probable tokens.
+    fn most_probable(&self, job_idx: usize) -> u32 {
+        let vocab_size = self.scratch.len();
+        let mixed = &self.mixed[job_idx * vocab_size..][..vocab_size];
+        let higher =
+            |best: usize, token: usize| if mixed[token] > mixed[best] { token } else { best };
+        (0..vocab_size).fold(0, higher) as u32
+    }
+}
+
+/// softmax of `logits`, (vocab_size). In f64, so that different logits stay different.
+fn probabilities(isa: Isa, logits: &[f32], out: &mut [f64]) {
+    let max = f64::from(row_max(isa, logits));
+    let mut sum = 0.0;
+    for (p, logit) in out.iter_mut().zip(logits) {
+        *p = exp_f64(f64::from(*logit) - max);
+        sum += *p;
+    }
+    out.iter_mut().for_each(|p| *p /= sum);
+}
+
+fn log_likelihood(
+    model: &Model,
+    experts: &[Adapted],
+    job: &MixedText,
+    workers: Workers,
+    state: &mut State,
+) -> f64 {
+    let MixedText { shares, tokens, scored } = *job;
+    assert!(!shares.is_empty(), "somebody scores");
+    state.prepare(model, workers, 1, tokens.len());
+    let mut mixed = vec![0.0; tokens.len()];
+    let mut scratch = vec![0.0; model.config.vocab_size];
+    for share in shares {
+        each_scored(model, &experts[share.expert_idx], tokens, scored, state, |row, token_idx| {
+            probabilities(model.isa, row, &mut scratch);
+            mixed[token_idx] += share.weight * scratch[tokens[token_idx] as usize];
+        });
+    }
+    let p = (1..tokens.len()).filter(|idx| scored[*idx]).map(|idx| mixed[idx]);
+    p.map(|p: f64| if p.is_normal() { ln_f64(p) } else { f64::NAN }).sum()
+}
