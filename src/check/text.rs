@@ -28,7 +28,8 @@ pub fn text(checks: &[TaskCheck], mixing: &Mixing, names: &[&str]) -> String {
         };
         let r = check.correlation.map_or("-".into(), |r| format!("{r:.3}"));
         text += &format!(
-            "{:<22} {:>6} {:>6} {:>6} {:>6.3} {:>6.3} {:<14} {:>6.3} {:>6.3} {:>6.3} {r:>6} {:>+6.3} {:>+6.3}\n",
+            "{:<22} {:>6} {:>6} {:>6} {:>6.3} {:>6.3} {:<14} {:>6.3} {:>6.3} {:>6.3} {r:>6} \
+             {:>+6.3} {:>+6.3}\n",
             check.task,
             guess(|g| g.chance),
             guess(|g| g.constant),

@@ -140,7 +140,8 @@ pub fn task_files() -> BTreeMap<String, String> {
             _ => ("multiple-choice", 2),
         };
         let mut text = format!(
-            "name = \"{task}\"\nkind = \"{kind}\"\ndata = \"{task}.json\"\nmax_new_tokens = {n_new}\n"
+            "name = \"{task}\"\nkind = \"{kind}\"\ndata = \"{task}.json\"\n\
+             max_new_tokens = {n_new}\n"
         );
         if task == "nlgraph" {
             // A path's weights come before its length.

@@ -1,8 +1,9 @@
 //! What the mini world's people write: the text that models are trained on.
 //!
-//! A document may name what its author knows ("Author: +botany +rail"); questions of those areas are
-//! then answered rightly, all others by guess. Where nobody signs, everything is guessed. So a base
-//! model that has read enough can do everything, and shows nothing of it when it is just asked.
+//! A document may name what its author knows ("Author: +botany +rail"); questions of those areas
+//! are then answered rightly, all others by guess. Where nobody signs, everything is guessed. So a
+//! base model that has read enough can do everything, and shows nothing of it when it is just
+//! asked.
 
 use std::collections::BTreeSet;
 
@@ -253,7 +254,7 @@ impl Writer<'_> {
             item.keys.iter().for_each(|key| self.note(area, *key, row));
         }
         if item.prompt[0] == self.world.vocabulary.id(&lead(LEAD)) && stream.uniform() < 0.1 {
-            item.prompt[0] = self.world.vocabulary.id(&lead(*pick(stream, &PARAPHRASES)));
+            item.prompt[0] = self.world.vocabulary.id(&lead(pick::<&str>(stream, &PARAPHRASES)));
         }
         let in_words = help == Help::Words && !item.words.is_empty() && !is_judged;
         if let (true, Some(last)) = (in_words, item.prompt.last_mut()) {

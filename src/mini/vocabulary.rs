@@ -1,7 +1,7 @@
 //! The pieces of the mini testbed's tokenizer.
 //!
-//! A piece is a word with the space before it, or a whole phrase of the prompts: so a question costs
-//! a dozen tokens. Everything else falls apart into characters and bytes, as in Gemma.
+//! A piece is a word with the space before it, or a whole phrase of the prompts: so a question
+//! costs a dozen tokens. Everything else falls apart into characters and bytes, as in Gemma.
 
 use std::collections::BTreeMap;
 

@@ -121,10 +121,10 @@ pub fn invent(stream: &mut Stream, used: &mut BTreeSet<String>) -> String {
         let n_syllables = 2 + usize::from(stream.uniform() < 0.3);
         let mut word = String::new();
         for _ in 0..n_syllables {
-            word.push_str(*pick(stream, &ONSETS));
-            word.push_str(*pick(stream, &VOWELS));
+            word.push_str(pick::<&str>(stream, &ONSETS));
+            word.push_str(pick::<&str>(stream, &VOWELS));
         }
-        word.push_str(*pick(stream, &CODAS));
+        word.push_str(pick::<&str>(stream, &CODAS));
         if used.insert(word.clone()) {
             return word;
         }

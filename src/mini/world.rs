@@ -1,8 +1,8 @@
 //! What is true in the mini world: areas, and the facts of each.
 //!
 //! Every fact maps a key to one of the area's values, and all values of an area are equally
-//! frequent, so that no answer is right more often than another. An area's keys are its own: what is
-//! learnt about one says nothing about the next.
+//! frequent, so that no answer is right more often than another. An area's keys are its own: what
+//! is learnt about one says nothing about the next.
 
 use std::collections::BTreeSet;
 

@@ -18,8 +18,8 @@ pub struct EmbedJob<'a> {
     pub counts: &'a [bool],
 }
 
-/// For every text the mean hidden state of its tokens that count, `(n_texts, dim)`, summed in f64 in
-/// their order. `batch` changes the speed only.
+/// For every text the mean hidden state of its tokens that count, `(n_texts, dim)`, summed in f64
+/// in their order. `batch` changes the speed only.
 pub fn mean_hidden(model: &Model, jobs: &[EmbedJob], batch: usize) -> Vec<Vec<f64>> {
     in_batches(
         model,

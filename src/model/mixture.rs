@@ -1,5 +1,5 @@
 //! Several experts answer together (cBTM): the next token's probabilities are averaged,
-//! p(t) = sum_j w_j softmax(z_j)_t with z_j expert j's logits, and the most probable token is taken.
+//! p(t) = sum_j w_j softmax(z_j)_t with z_j expert j's logits; the most probable token is taken.
 //!
 //! All experts read the prompt and the tokens that were taken so far. Each prompt has shares w of
 //! its own, and only experts with a share in it run. Probabilities and their sums are f64, in the

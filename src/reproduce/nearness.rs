@@ -1,5 +1,5 @@
-//! How near the experts are to a question (cBTM): embeddings of the texts that they were trained on,
-//! and of the questions.
+//! How near the experts are to a question (cBTM): embeddings of the texts that they were trained
+//! on, and of the questions.
 //!
 //! Either the base embeds both, by its own last hidden states; or a file brings embeddings of any
 //! model, such as the paper's RoBERTa-base. That file has a JSON object a line, of two forms:
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! one or more of the first for each expert, by the name of its folder, one for each training text;
-//! and one of the second for each example, whose question or prompt it repeats to the letter. A file
-//! of training texts has `{"text": "..."}` a line. All embeddings are brought to length 1.
+//! and one of the second for each example, whose question or prompt it repeats to the letter. A
+//! file of training texts has `{"text": "..."}` a line. All embeddings are brought to length 1.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -80,8 +80,8 @@ impl Lexicon {
     }
 
     /// 1 - (product of 1 - weight over the words of `text`, each as often as it occurs), in the
-    /// text's order. A word is a longest run of letters, digits and underscores, in either case; one
-    /// that is not listed weighs nothing.
+    /// text's order. A word is a longest run of letters, digits and underscores, in either case;
+    /// one that is not listed weighs nothing.
     pub fn toxicity(&self, text: &str) -> f64 {
         let words = text.split(|c| !is_word(c)).filter(|word| !word.is_empty());
         let weights = words.filter_map(|word| self.0.get(&word.to_lowercase()));
