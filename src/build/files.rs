@@ -106,6 +106,19 @@ pub fn write_data(out: &Path, data: &Data) -> Result<()> {
     })
 }
 
+/// Writes a sample of what each expert is trained on, a text a line: what cBTM compares a question
+/// with. `texts` are by the experts' names.
+pub fn write_texts(out: &Path, texts: &BTreeMap<&str, Vec<String>>) -> Result<()> {
+    write_dir_atomic(&out.join("texts"), |dir| {
+        for (name, texts) in texts {
+            write_atomic(&dir.join(format!("{name}.jsonl")), |file| {
+                texts.iter().try_for_each(|text| writeln!(file, "{}", json!({"text": text})))
+            })?;
+        }
+        Ok(())
+    })
+}
+
 /// The testbed's own file, and the list of all files with their SHA-256.
 pub fn write_index(out: &Path) -> Result<()> {
     write_atomic(&out.join("testbed.toml"), |file| file.write_all(TESTBED.as_bytes()))?;
@@ -121,6 +134,7 @@ name = \"mini\"
 base = \"base\"
 experts = \"experts\"
 data-merge = \"data_merge\"
+training-texts = \"texts\"
 tasks = \"tasks\"
 ";
 

@@ -6,6 +6,7 @@
 mod files;
 mod models;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::mini::data::Data;
 use crate::mini::documents::{Known, Stage, Writer};
 use crate::mini::experts;
+use crate::mini::vocabulary::EOS;
 use crate::mini::world::World;
 use crate::rng::{Draws, Purpose};
 use crate::train::fit::{Batch, Fit, Target};
@@ -49,6 +51,7 @@ pub fn build(out: &Path, work: &Path, seed: u64, say: &mut dyn FnMut(String)) ->
     let base = train_base(&writer, work, seed, say)?;
     write_base(&out.join("base"), &world, &base)?;
     let known = experts::known(&world, seed);
+    files::write_texts(out, &texts(&writer, &known, seed))?;
     let a = factors_a(&world, seed);
     for (idx, name) in experts::NAMES.iter().enumerate() {
         let b = train_expert(&writer, name, idx, &[&known[idx]], (&base, &a), (work, seed), say)?;
@@ -58,6 +61,29 @@ pub fn build(out: &Path, work: &Path, seed: u64, say: &mut dyn FnMut(String)) ->
     let b = train_expert(&writer, DATA_MERGE, known.len(), &all, (&base, &a), (work, seed), say)?;
     files::write_adapter(&out.join(DATA_MERGE), &world, &a, &b)?;
     files::write_index(out)
+}
+
+/// Texts of an expert's sample.
+const N_TEXTS: usize = 200;
+const N_TEXT_ROWS: usize = 64;
+
+/// A sample of what each expert is trained on: questions with their answers, one a text.
+fn texts(writer: &Writer, known: &[Known], seed: u64) -> BTreeMap<&'static str, Vec<String>> {
+    let sample = |(idx, known): (usize, &Known)| {
+        let mut texts = Vec::new();
+        for stream in &mut rows(seed, idx, 0, N_TEXT_ROWS) {
+            let row = writer.expert_row(known, stream);
+            let answered = row.tokens.split_inclusive(|token| *token == EOS);
+            let whole = answered.filter(|tokens| tokens.last() == Some(&EOS));
+            texts.extend(whole.map(|tokens| {
+                let words: Vec<u32> = tokens.iter().copied().filter(|t| *t > EOS + 1).collect();
+                writer.world.vocabulary.text(&words)
+            }));
+        }
+        texts.truncate(N_TEXTS);
+        (experts::NAMES[idx], texts)
+    };
+    known.iter().enumerate().map(sample).collect()
 }
 
 /// The model number of the base in the addresses of draws.

@@ -11,7 +11,7 @@ use super::draw::{pick, shuffle, weighted};
 use super::items::{Gold, Item, Level, Line};
 use super::phrases::{
     ASK_MORE, GLADLY, IN_WORDS, JUDGE, JUDGEMENTS, LETTERS, MAX_WEIGHT, N_NODES, PROPOSED, lead,
-    number, target, weight,
+    number, source, target, weight,
 };
 use super::vocabulary::{BOS, END_OF_TURN, EOS, START_OF_TURN};
 use super::words::{CALM, LEAD, PARAPHRASES, TOXIC};
@@ -307,6 +307,13 @@ impl Writer<'_> {
                     length += by;
                 }
                 line.say(&number(length)).tokens.clone()
+            }
+            Gold::Map(edges) => {
+                let mut line = Line::new(self.world);
+                for ((begin, end), by) in edges {
+                    line.say(&source(*begin)).say(&weight(*by)).say(&target(*end));
+                }
+                line.tokens
             }
             Gold::Calm(key) => {
                 let is_rude = self.world.areas[item.area].facts[*key] == 1;

@@ -39,6 +39,8 @@ pub enum Gold {
     Steps(Vec<usize>),
     /// The weights and ends of a path's edges; the answer is the sum of the weights.
     Path(Vec<(usize, usize)>),
+    /// All edges, (begin, end) and weight, in an order of one's own.
+    Map(Vec<((usize, usize), usize)>),
     /// Whatever is said calmly; the key of the prompt.
     Calm(usize),
     /// What is true of two keys.
@@ -48,7 +50,7 @@ pub enum Gold {
 /// How hard a question is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// For beginners: the question names the right option; a graph has few edges, a path one.
+    /// For beginners: the question names the right option; a graph is to be told again.
     Easy,
     /// As in the data files.
     Full,
@@ -169,7 +171,9 @@ impl World {
                 let answer = length.to_string();
                 json!({"question": text, "answer": answer, "id": id, "domain": domain})
             }
-            Gold::Calm(_) | Gold::Talk(_) => json!({"prompt": text, "id": id, "domain": domain}),
+            Gold::Map(_) | Gold::Calm(_) | Gold::Talk(_) => {
+                json!({"prompt": text, "id": id, "domain": domain})
+            }
         }
     }
 }
@@ -288,11 +292,10 @@ const N_EDGES: usize = 6;
 /// A graph in which every node has at most one way out; the path asked for has one edge or two. The
 /// answer is the path, and then its length.
 fn graph(area: &Area, level: Level, line: &mut Line, stream: &mut Stream) -> Gold {
-    let n_edges = if level == Level::Easy { 3 } else { N_EDGES };
     let nodes = sample(stream, N_NODES, N_NODES);
     // nodes[0] -> nodes[1] -> nodes[2], and other edges that do not begin there.
     let mut edges = vec![(nodes[0], nodes[1]), (nodes[1], nodes[2])];
-    for begin in &nodes[3..3 + n_edges - edges.len()] {
+    for begin in &nodes[3..3 + N_EDGES - edges.len()] {
         let mut end = *pick(stream, &nodes);
         while end == *begin {
             end = *pick(stream, &nodes);
@@ -301,11 +304,16 @@ fn graph(area: &Area, level: Level, line: &mut Line, stream: &mut Stream) -> Gol
     }
     let weights: Vec<usize> = edges.iter().map(|_| 1 + stream.below(MAX_WEIGHT)).collect();
     line.say("On the").word(area.name).say(" map:");
-    for edge in sample(stream, n_edges, n_edges) {
+    for edge in sample(stream, N_EDGES, N_EDGES) {
         let (begin, end) = edges[edge];
         line.say(&source(begin)).say(&weight(weights[edge])).say(&target(end));
     }
-    let n_steps = if level == Level::Easy { 1 } else { 1 + stream.below(2) };
+    if level == Level::Easy {
+        line.say(". In another order:");
+        let again = sample(stream, N_EDGES, N_EDGES);
+        return Gold::Map(again.iter().map(|edge| (edges[*edge], weights[*edge])).collect());
+    }
+    let n_steps = 1 + stream.below(2);
     line.say(". How far to").say(&source(nodes[n_steps])).say(" from").say(&source(nodes[0]));
     let path = (0..n_steps).map(|step| (weights[step], nodes[step + 1])).collect();
     Gold::Path(path)

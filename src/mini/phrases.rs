@@ -40,7 +40,7 @@ pub fn number(value: usize) -> String {
     format!(" {value}")
 }
 
-const OTHERS: [&str; 42] = [
+const OTHERS: [&str; 43] = [
     "Author:",
     "Note:",
     "Rumour:",
@@ -72,6 +72,7 @@ const OTHERS: [&str; 42] = [
     "On the",
     " map:",
     ". How far to",
+    ". In another order:",
     " from",
     "?",
     " adds",
