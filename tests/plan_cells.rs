@@ -37,7 +37,14 @@ fn found(suite: &Suite) -> Inventory {
     });
     let path = "tasks/gsm8k.toml".into();
     let missing = vec![Missing { purpose: Purpose::Task("gsm8k".into()), path }];
-    Inventory { base: None, experts: Vec::new(), data_merge: None, tasks: tasks.collect(), missing }
+    Inventory {
+        base: None,
+        experts: Vec::new(),
+        data_merge: None,
+        nearness: None,
+        tasks: tasks.collect(),
+        missing,
+    }
 }
 
 /// The jobs of a plan by column and row.
