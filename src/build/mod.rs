@@ -27,9 +27,9 @@ pub use models::{RANK, base_start, factors_a, sizes, zero_b};
 const N_TOKENS: usize = 160;
 
 /// Steps of the base's training, and what share of them a stage lasts.
-const BASE_STEPS: usize = 18_000;
-const SCHOOL_SHARE: f64 = 0.08;
-const EXPERTS_SHARE: f64 = 0.5;
+const BASE_STEPS: usize = 30_000;
+const SCHOOL_SHARE: f64 = 0.05;
+const EXPERTS_SHARE: f64 = 0.3;
 const BASE_ROWS: usize = 12;
 
 const EXPERT_STEPS: usize = 500;
