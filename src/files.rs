@@ -7,6 +7,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -14,6 +15,16 @@ use crate::error::{Error, Result};
 /// Reads a whole text file.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(Error::io(path, "read"))
+}
+
+/// The JSON objects of a text file, one a line.
+pub fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let text = read_text(path)?;
+    let parse = |(line_idx, line): (usize, &str)| {
+        serde_json::from_str(line)
+            .map_err(|error| Error::input(path, format!("line {}: {error}", line_idx + 1)))
+    };
+    text.lines().enumerate().map(parse).collect()
 }
 
 /// Writes `path` in one piece: `fill` writes to a temporary file beside it, which is then synced

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::folders;
 use crate::error::{Error, Result};
-use crate::files::read_text;
+use crate::files::{json_lines, read_text};
 use crate::mode::Mode;
 use crate::model::locate::locate;
 use crate::task::Task;
@@ -267,4 +267,21 @@ impl std::fmt::Display for Missing {
             Purpose::Task(name) => write!(f, "{path} (the task {name})"),
         }
     }
+}
+
+/// The texts of a file of training texts: `{"text": "..."}` a line.
+pub fn training_texts(path: &Path) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Line {
+        text: String,
+    }
+    let texts: Vec<Line> = json_lines(path)?;
+    if texts.is_empty() {
+        return Err(Error::input(path, "is empty, wanted a training text a line"));
+    }
+    if let Some(line_idx) = texts.iter().position(|line| line.text.trim().is_empty()) {
+        return Err(Error::input(path, format!("line {}: the text is empty", line_idx + 1)));
+    }
+    Ok(texts.into_iter().map(|line| line.text).collect())
 }

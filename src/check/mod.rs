@@ -5,12 +5,14 @@
 //! that is looked at.
 
 mod guesses;
+mod leaks;
 mod mixing;
 mod text;
 
 use serde::Serialize;
 
 pub use guesses::{Guesses, guesses};
+pub use leaks::{Leaks, leaks};
 pub use mixing::{Mixing, locations, mixing};
 pub use text::text;
 
@@ -50,17 +52,20 @@ pub struct TaskCheck {
     /// The best random mixture of one half of the test examples over the best expert of that half,
     /// both measured on the other half; and with the halves swapped.
     pub headroom: [f64; 2],
+    /// Test questions that stand elsewhere.
+    pub leaks: Leaks,
     /// What does not hold.
     pub failures: Vec<String>,
 }
 
-/// Checks one task of a pool on a base model; random mixtures are those of `seed`.
+/// Checks one task of a pool on a base model; random mixtures are those of `seed`. Test questions
+/// are compared with `texts`, which the experts were trained on.
 pub fn check(
     evaluator: &Evaluator,
     pool: &Pool,
     places: &Places,
     isa: Isa,
-    seed: u64,
+    (seed, texts): (u64, &[String]),
 ) -> Result<TaskCheck> {
     let task = &evaluator.task;
     let n = pool.experts.len();
@@ -100,6 +105,7 @@ pub fn check(
         spread: summarize(&tests).and_then(|summary| summary.sd).unwrap_or(0.0),
         correlation: pearson(&pairs),
         headroom: [0, 1].map(|half| headroom(&scores[..n], &on_test, half)),
+        leaks: leaks(&task.parts, texts),
         failures: Vec::new(),
     };
     found.failures = failures(&found, task.parts[0].kind);
@@ -147,11 +153,21 @@ fn failures(found: &TaskCheck, kind: Kind) -> Vec<String> {
         want(best < 0.85, "the best expert leaves little to find");
     }
     want(found.unparsed < 0.2, "a fifth of the best expert's answers cannot be read");
+    want(found.leaks.in_dev + found.leaks.in_texts == 0, "test questions stand elsewhere");
     want(found.spread >= 0.02, "mixtures hardly differ");
-    want(found.correlation.is_some_and(|r| r >= 0.5), "validation does not predict test");
-    want(
-        found.headroom.iter().all(|gain| *gain >= 0.03),
-        "mixtures are hardly better than experts",
-    );
+    want(found.is_predicted(), "validation does not predict test");
+    want(found.has_room(), "mixtures are hardly better than experts");
     failures
+}
+
+impl TaskCheck {
+    /// Whether validation tells which mixtures are good.
+    pub fn is_predicted(&self) -> bool {
+        self.correlation.is_some_and(|r| r >= 0.5)
+    }
+
+    /// Whether there is something to find that no expert has.
+    pub fn has_room(&self) -> bool {
+        self.headroom.iter().all(|gain| *gain >= 0.03)
+    }
 }

@@ -1,5 +1,7 @@
 //! The check as a table a person reads.
 
+use std::collections::BTreeSet;
+
 use super::{Mixing, TaskCheck, best_of};
 
 /// The check of a testbed whose experts have these names; fractions of one.
@@ -57,6 +59,28 @@ pub fn text(checks: &[TaskCheck], mixing: &Mixing, names: &[&str]) -> String {
         mixing.uniform_norm,
         mixing.norms.iter().sum::<f64>() / names.len() as f64
     );
+    let different: BTreeSet<usize> = checks.iter().map(|check| best_of(&check.experts)).collect();
+    let count = |has: fn(&TaskCheck) -> bool| checks.iter().filter(|check| has(check)).count();
+    text += &format!(
+        "Of {} tasks, validation predicts test on {}, and mixtures have something to find on {}; \
+         {} different experts are best.\n\
+         \nTest questions, the whole prompt with its options, compared with:\n",
+        checks.len(),
+        count(TaskCheck::is_predicted),
+        count(TaskCheck::has_room),
+        different.len(),
+    );
+    for TaskCheck { task, leaks, .. } in checks {
+        text += &format!(
+            "{task:<22} {:>4} test questions ({} repeat another): {} among {} validation questions, \
+             {} in {} training texts\n",
+            leaks.n_test, leaks.in_test, leaks.in_dev, leaks.n_dev, leaks.in_texts, leaks.n_texts
+        );
+    }
+    text += "\nWhat does not hold:\n";
+    if checks.iter().all(|check| check.failures.is_empty()) {
+        text += "nothing\n";
+    }
     for check in checks {
         for failure in &check.failures {
             text += &format!("{}: {failure}\n", check.task);

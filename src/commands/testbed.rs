@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::mode::Mode;
 use crate::model::lora::Places;
 use crate::run::evaluate::{Base, Evaluator};
+use crate::testbed::{NearnessFiles, training_texts};
 
 /// The nine tasks of Table 1.
 const TASKS: [&str; 9] = [
@@ -47,10 +48,15 @@ fn run_check(args: &CheckArgs, format: Format) -> Result<()> {
     let pool = Pool::from_experts(experts)?;
     let mut base = Base::open(base, options)?;
     let places = Places::find(pool.layout(), &base.model.config, &found.experts[0])?;
+    let texts = match &found.nearness {
+        Some(NearnessFiles::Texts(paths)) => paths.iter().map(|p| training_texts(p)).collect(),
+        _ => Ok(Vec::new()),
+    };
+    let texts = texts?.concat();
     let mut checks = Vec::new();
     for task in found.tasks.into_iter().flatten() {
         let evaluator = Evaluator::new(base, task, options.batch);
-        checks.push(check(&evaluator, &pool, &places, options.isa, args.seed)?);
+        checks.push(check(&evaluator, &pool, &places, options.isa, (args.seed, &texts))?);
         eprintln!("checked {}", evaluator.task.name);
         base = evaluator.base;
     }

@@ -18,14 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::baseline::search::{centre, unit};
 use crate::error::{Error, Result};
-use crate::files::read_text;
+use crate::files::json_lines;
 use crate::run::evaluate::{Base, Evaluator};
 use crate::task::{Split, Task};
-use crate::testbed::NearnessFiles;
+use crate::testbed::{NearnessFiles, training_texts};
 
 /// What tells how near the experts are to a question.
 pub struct Nearness {
@@ -45,7 +44,7 @@ impl Nearness {
     pub fn open(files: &NearnessFiles, experts: &[&str]) -> Result<Self> {
         match files {
             NearnessFiles::Texts(paths) => {
-                let texts = paths.iter().map(|path| open_texts(path)).collect::<Result<_>>()?;
+                let texts = paths.iter().map(|path| training_texts(path)).collect::<Result<_>>()?;
                 Ok(Self { source: Source::Texts(texts), centres: OnceLock::new() })
             }
             NearnessFiles::Embeddings(path) => open_embeddings(path, experts),
@@ -117,34 +116,17 @@ fn look_up(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TextLine {
-    text: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct EmbeddingLine {
     expert: Option<String>,
     query: Option<String>,
     embedding: Vec<f64>,
 }
 
-fn open_texts(path: &Path) -> Result<Vec<String>> {
-    let texts: Vec<TextLine> = lines(path)?;
-    if texts.is_empty() {
-        return Err(Error::input(path, "is empty, wanted a training text a line"));
-    }
-    if let Some(line_idx) = texts.iter().position(|line| line.text.trim().is_empty()) {
-        return Err(Error::input(path, format!("line {}: the text is empty", line_idx + 1)));
-    }
-    Ok(texts.into_iter().map(|line| line.text).collect())
-}
-
 fn open_embeddings(path: &Path, experts: &[&str]) -> Result<Nearness> {
     let mut of_experts: Vec<Vec<Vec<f64>>> = vec![Vec::new(); experts.len()];
     let mut known = BTreeMap::new();
     let mut dim = None;
-    for (line_idx, line) in lines::<EmbeddingLine>(path)?.into_iter().enumerate() {
+    for (line_idx, line) in json_lines::<EmbeddingLine>(path)?.into_iter().enumerate() {
         let refuse =
             |what: String| Err(Error::input(path, format!("line {}: {what}", line_idx + 1)));
         let found = line.embedding.len();
@@ -172,14 +154,4 @@ fn open_embeddings(path: &Path, experts: &[&str]) -> Result<Nearness> {
     let centres: Vec<Vec<f64>> = of_experts.iter().map(|embeddings| centre(embeddings)).collect();
     let source = Source::Embeddings(path.to_path_buf(), known);
     Ok(Nearness { source, centres: OnceLock::from(centres) })
-}
-
-/// The JSON objects of a file, one a line.
-fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = read_text(path)?;
-    let parse = |(line_idx, line): (usize, &str)| {
-        serde_json::from_str(line)
-            .map_err(|error| Error::input(path, format!("line {}: {error}", line_idx + 1)))
-    };
-    text.lines().enumerate().map(parse).collect()
 }
