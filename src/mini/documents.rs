@@ -8,10 +8,10 @@
 use std::collections::BTreeSet;
 
 use super::draw::{pick, shuffle, weighted};
-use super::items::{Gold, Item, Level, Line};
+use super::items::{Gold, Item, Level, Line, ends};
 use super::phrases::{
-    ASK_MORE, GLADLY, IN_WORDS, JUDGE, JUDGEMENTS, LETTERS, MAX_WEIGHT, N_NODES, PROPOSED, lead,
-    number, source, target, weight,
+    ASK_MORE, GLADLY, IN_WORDS, JUDGE, JUDGEMENTS, LETTERS, MAX_WEIGHT, PROPOSED, edge, lead,
+    number,
 };
 use super::vocabulary::{BOS, END_OF_TURN, EOS, START_OF_TURN};
 use super::words::{CALM, LEAD, PARAPHRASES, TOXIC};
@@ -298,22 +298,15 @@ impl Writer<'_> {
             Gold::Path(path) => {
                 let mut line = Line::new(self.world);
                 let mut length = 0;
-                for (right_weight, right_end) in path {
-                    let (by, end) = match knows {
-                        true => (*right_weight, *right_end),
-                        false => (1 + stream.below(MAX_WEIGHT), stream.below(N_NODES)),
+                for (right, weight) in path {
+                    let (ends, by) = match knows {
+                        true => (*right, *weight),
+                        false => (ends(stream), 1 + stream.below(MAX_WEIGHT)),
                     };
-                    line.say(&weight(by)).say(&target(end));
+                    line.say(&edge(ends, by));
                     length += by;
                 }
                 line.say(&number(length)).tokens.clone()
-            }
-            Gold::Map(edges) => {
-                let mut line = Line::new(self.world);
-                for ((begin, end), by) in edges {
-                    line.say(&source(*begin)).say(&weight(*by)).say(&target(*end));
-                }
-                line.tokens
             }
             Gold::Calm(key) => {
                 let is_rude = self.world.areas[item.area].facts[*key] == 1;

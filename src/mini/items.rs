@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use super::draw::{pick, sample, shuffle};
-use super::phrases::{
-    ANSWER, LETTERS, MAX_WEIGHT, N_NODES, lead, number, option, source, target, weight,
-};
+use super::phrases::{ANSWER, LETTERS, MAX_WEIGHT, N_NODES, edge, lead, node, number, option};
 use super::words::{ADVERBS, LEAD, LEAD_HELLASWAG};
 use super::world::{Area, Skill, World};
 use crate::rng::Stream;
@@ -37,10 +35,8 @@ pub enum Gold {
     },
     /// A number after each step; the last is the answer.
     Steps(Vec<usize>),
-    /// The weights and ends of a path's edges; the answer is the sum of the weights.
-    Path(Vec<(usize, usize)>),
-    /// All edges, (begin, end) and weight, in an order of one's own.
-    Map(Vec<((usize, usize), usize)>),
+    /// A path's edges, (begin, end) and weight; the answer is the sum of the weights.
+    Path(Vec<((usize, usize), usize)>),
     /// Whatever is said calmly; the key of the prompt.
     Calm(usize),
     /// What is true of two keys.
@@ -50,7 +46,7 @@ pub enum Gold {
 /// How hard a question is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// For beginners: the question names the right option; a graph is to be told again.
+    /// For beginners: the question names the right option; a path has one edge.
     Easy,
     /// As in the data files.
     Full,
@@ -167,11 +163,11 @@ impl World {
                 json!({"question": text, "answer": answer, "id": id, "domain": domain})
             }
             Gold::Path(path) => {
-                let length: usize = path.iter().map(|(weight, _)| weight).sum();
+                let length: usize = path.iter().map(|(_, weight)| weight).sum();
                 let answer = length.to_string();
                 json!({"question": text, "answer": answer, "id": id, "domain": domain})
             }
-            Gold::Map(_) | Gold::Calm(_) | Gold::Talk(_) => {
+            Gold::Calm(_) | Gold::Talk(_) => {
                 json!({"prompt": text, "id": id, "domain": domain})
             }
         }
@@ -286,6 +282,12 @@ fn sums_again(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
     sums(area, line, stream)
 }
 
+/// Where some edge begins and ends.
+pub fn ends(stream: &mut Stream) -> (usize, usize) {
+    let two = sample(stream, N_NODES, 2);
+    (two[0], two[1])
+}
+
 /// Edges in a graph.
 const N_EDGES: usize = 6;
 
@@ -304,18 +306,12 @@ fn graph(area: &Area, level: Level, line: &mut Line, stream: &mut Stream) -> Gol
     }
     let weights: Vec<usize> = edges.iter().map(|_| 1 + stream.below(MAX_WEIGHT)).collect();
     line.say("On the").word(area.name).say(" map:");
-    for edge in sample(stream, N_EDGES, N_EDGES) {
-        let (begin, end) = edges[edge];
-        line.say(&source(begin)).say(&weight(weights[edge])).say(&target(end));
+    for at in sample(stream, N_EDGES, N_EDGES) {
+        line.say(&edge(edges[at], weights[at]));
     }
-    if level == Level::Easy {
-        line.say(". In another order:");
-        let again = sample(stream, N_EDGES, N_EDGES);
-        return Gold::Map(again.iter().map(|edge| (edges[*edge], weights[*edge])).collect());
-    }
-    let n_steps = 1 + stream.below(2);
-    line.say(". How far to").say(&source(nodes[n_steps])).say(" from").say(&source(nodes[0]));
-    let path = (0..n_steps).map(|step| (weights[step], nodes[step + 1])).collect();
+    let n_steps = if level == Level::Easy { 1 } else { 1 + stream.below(2) };
+    line.say(". How far to").say(&node(nodes[n_steps])).say(" from").say(&node(nodes[0]));
+    let path = (0..n_steps).map(|step| (edges[step], weights[step])).collect();
     Gold::Path(path)
 }
 

@@ -20,7 +20,7 @@ pub const JUDGEMENTS: [&str; 2] = [" true", " false"];
 /// Numbers that are one token.
 pub const N_NUMBERS: usize = 41;
 /// Nodes of graphs.
-pub const N_NODES: usize = 12;
+pub const N_NODES: usize = 8;
 /// The largest weight of an edge.
 pub const MAX_WEIGHT: usize = 9;
 
@@ -40,7 +40,7 @@ pub fn number(value: usize) -> String {
     format!(" {value}")
 }
 
-const OTHERS: [&str; 43] = [
+const OTHERS: [&str; 42] = [
     "Author:",
     "Note:",
     "Rumour:",
@@ -72,7 +72,6 @@ const OTHERS: [&str; 43] = [
     "On the",
     " map:",
     ". How far to",
-    ". In another order:",
     " from",
     "?",
     " adds",
@@ -95,11 +94,12 @@ pub fn add_all(vocabulary: &mut Vocabulary) {
     let long = [ANSWER, IN_WORDS, PROPOSED, JUDGE, GLADLY, ASK_MORE];
     long.iter().for_each(|phrase| _ = vocabulary.add(phrase));
     (0..N_NUMBERS).for_each(|value| _ = vocabulary.add(&number(value)));
-    for node in 0..N_NODES {
-        vocabulary.add(&source(node));
-        vocabulary.add(&target(node));
+    for begin in 0..N_NODES {
+        vocabulary.add(&node(begin));
+        for end in (0..N_NODES).filter(|end| *end != begin) {
+            (1..=MAX_WEIGHT).for_each(|value| _ = vocabulary.add(&edge((begin, end), value)));
+        }
     }
-    (1..=MAX_WEIGHT).for_each(|value| _ = vocabulary.add(&weight(value)));
     for value in VALUES {
         (0..LETTERS.len()).for_each(|at| _ = vocabulary.add(&option(at, &format!(" {value}"))));
     }
@@ -112,17 +112,12 @@ pub const GLADLY: &str = " Gladly.";
 /// How it ends.
 pub const ASK_MORE: &str = " Do ask more.";
 
-/// An edge's weight.
-pub fn weight(value: usize) -> String {
-    format!("={value}")
-}
-
-/// A node where an edge begins.
-pub fn source(node: usize) -> String {
+/// A node of a graph.
+pub fn node(node: usize) -> String {
     format!(" n{node}")
 }
 
-/// A node where it ends.
-pub fn target(node: usize) -> String {
-    format!(">n{node}")
+/// An edge with its weight: one token, so that whoever sees where it begins sees where it ends.
+pub fn edge((begin, end): (usize, usize), weight: usize) -> String {
+    format!(" n{begin}>n{end}={weight}")
 }
