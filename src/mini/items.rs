@@ -207,7 +207,7 @@ fn options(area: &Area, gold: usize, n: usize, line: &mut Line, stream: &mut Str
 fn place(area: &Area, shown: Vec<usize>, line: &mut Line, stream: &mut Stream) -> Gold {
     let order = sample(stream, shown.len(), shown.len());
     for (at, option) in order.iter().enumerate() {
-        line.option(at, area.values[shown[*option]]);
+        line.option(at, &[area.values[shown[*option]]]);
     }
     line.say(ANSWER).right = vec![area.values[shown[0]]];
     let at = order.iter().position(|option| *option == 0).unwrap_or_default();
@@ -234,7 +234,7 @@ fn chain(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
     let order = sample(stream, shown.len(), shown.len());
     for (at, option) in order.iter().enumerate() {
         let (value, end) = shown[*option];
-        line.option(at, area.values[value]).word(area.ends[end]);
+        line.option(at, &[area.values[value], area.ends[end]]);
     }
     line.say(ANSWER).right = vec![area.values[first], area.ends[end]];
     let at = order.iter().position(|option| *option == 0).unwrap_or_default();
@@ -336,10 +336,9 @@ impl<'a> Line<'a> {
         self
     }
 
-    /// An option: its letter and its first word are one token.
-    fn option(&mut self, at: usize, word: u32) -> &mut Self {
-        let word = &self.world.vocabulary.pieces()[word as usize];
-        self.say(&option(at, word))
+    /// An option: its letter and its words are one token.
+    fn option(&mut self, at: usize, words: &[u32]) -> &mut Self {
+        self.say(&option(at, &self.world.vocabulary.text(words)))
     }
 
     /// A word of an area.

@@ -1,7 +1,7 @@
 //! The phrases of the mini world's prompts, one token each.
 
 use super::vocabulary::Vocabulary;
-use super::words::{ADVERBS, CALM, LEAD, LEAD_HELLASWAG, PARAPHRASES, TOXIC, VALUES};
+use super::words::{ADVERBS, CALM, ENDS, LEAD, LEAD_HELLASWAG, PARAPHRASES, TOXIC, VALUES};
 
 /// A letter as an answer.
 pub const LETTERS: [&str; 10] = [" A", " B", " C", " D", " E", " F", " G", " H", " I", " J"];
@@ -29,10 +29,10 @@ pub fn lead(sentence: &str) -> String {
     format!("{sentence}\nQuestion:")
 }
 
-/// The option at place `at` that begins with `word` (a piece, with its space): one token, so that
-/// whoever sees the word sees its letter.
-pub fn option(at: usize, word: &str) -> String {
-    format!("\n{}:{word}", LETTERS[at].trim())
+/// The option at place `at` of these words (each with its space): one token, so that whoever sees
+/// the words sees its letter.
+pub fn option(at: usize, words: &str) -> String {
+    format!("\n{}:{words}", LETTERS[at].trim())
 }
 
 /// A number as an answer.
@@ -102,6 +102,9 @@ pub fn add_all(vocabulary: &mut Vocabulary) {
     }
     for value in VALUES {
         (0..LETTERS.len()).for_each(|at| _ = vocabulary.add(&option(at, &format!(" {value}"))));
+        for end in ENDS {
+            (0..4).for_each(|at| _ = vocabulary.add(&option(at, &format!(" {value} {end}"))));
+        }
     }
     let spoken = TOXIC.iter().map(|(word, _)| *word).chain(CALM).chain(ADVERBS);
     spoken.for_each(|word| _ = vocabulary.add(&format!(" {word}")));
