@@ -14,7 +14,8 @@ STATIC := target/$(HOST)/release/model-swarms
 FUZZ_SECONDS ?= 600
 TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
-.PHONY: help setup build static test lint format bench fuzz example reproduce expected clean
+.PHONY: help setup build static test lint format bench fuzz example testbed reproduce expected \
+	picture clean
 
 TABLE ?= 1
 TESTBED ?= mini
@@ -74,12 +75,21 @@ example: build ## the README's example, in target/example
 	rm -rf target/example
 	./target/release/model-swarms example --out target/example
 
+testbed: setup ## make the mini testbed again from its seed, in target/mini (an hour), and compare
+	$(CARGO) build --release --locked --features train
+	./target/release/model-swarms testbed build --out target/mini
+	diff suites/mini/SHA256SUMS target/mini/SHA256SUMS
+
 reproduce: build ## TABLE=1 of the paper: TESTBED=mini|FILE SCALE=smoke|full DEVICE=auto|cpu|cuda SEED=
 	$(REPRODUCE)
 
 expected: build ## keep the results of `make reproduce` as those that later ones are compared with
 	mkdir -p $(dir $(EXPECTED))
 	$(REPRODUCE) --write-expected $(EXPECTED) --commit "$$(git describe --always --dirty --abbrev=12)"
+
+picture: ## the README's picture: how the searches on GSM8k went in the last `make reproduce`
+	awk '/<svg .*aria-label="GSM8k"/ { on = 1 } on { sub(/.*<svg/, "<svg"); sub(/<\/svg>.*/, "</svg>"); \
+		print } /<\/svg>/ { on = 0 }' reproduced/mini-table01-full/report.html > expected/mini/gsm8k.svg
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -1,9 +1,9 @@
 //! Model Swarms: adapts language-model experts by swarm search.
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
-//! `error` | `files`, `mode`, `rng` | `suite`, `tensors` | `backend` | `adapter`, `example`,
-//! `mini`, `stats` | `claims`, `model`, `baseline` | `task`, `swarm`, `train` | `audit`, `cli`,
-//! `run`, `testbed` | `plan` | `reproduce` | `report` | `commands` | the binary.
+//! `error` | `files`, `mode`, `rng` | `suite`, `tensors` | `backend` | `adapter`, `mini`,
+//! `stats` | `baseline`, `claims`, `example`, `model` | `task`, `swarm`, `train` | `audit`, `build`,
+//! `cli`, `run`, `testbed` | `check`, `plan` | `reproduce` | `report` | `commands` | the binary.
 
 pub mod adapter;
 pub mod audit;

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use model_swarms::example::tokenizer_json;
+use model_swarms::example;
+use model_swarms::mini::tokenizer::tokenizer_json;
 use model_swarms::model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ fn pointers(file: &Value, at: &str, found: &mut Vec<String>) {
 #[test]
 fn a_damaged_tokenizer_is_an_error_or_harmless() {
     // Broken: a damaged tokenizer.json would end the program in a panic or an endless allocation.
-    let file = tokenizer_json();
+    let file = tokenizer_json(&example::pieces());
     let mut places = Vec::new();
     pointers(&file, "", &mut places);
     let dir = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ const ROOMS: [(&str, usize); 29] = [
     ("tensors", 2),
     ("backend", 3),
     ("adapter", 4),
-    ("example", 4),
+    ("example", 5),
     ("mini", 4),
     ("stats", 4),
     ("claims", 5),

@@ -6,6 +6,7 @@ use model_swarms::files::write_atomic;
 use model_swarms::mini::data::Data;
 use model_swarms::mini::documents::{Stage, Writer};
 use model_swarms::mini::experts;
+use model_swarms::mini::items::{Edge, Gold};
 use model_swarms::mini::tokenizer::tokenizer_json;
 use model_swarms::mini::words::AREAS;
 use model_swarms::mini::world::World;
@@ -17,7 +18,7 @@ use model_swarms::task::prompt;
 
 fn tokenizer(world: &World) -> (tempfile::TempDir, Tokenizer) {
     let dir = tempfile::tempdir().unwrap();
-    let json = tokenizer_json(&world.vocabulary);
+    let json = tokenizer_json(world.vocabulary.pieces());
     write_atomic(&dir.path().join("tokenizer.json"), |out| writeln!(out, "{json}")).unwrap();
     let tokenizer = Tokenizer::open(dir.path()).unwrap();
     (dir, tokenizer)
@@ -111,6 +112,38 @@ fn the_experts_together_know_every_area_and_none_knows_a_task() {
         assert!(areas.iter().all(|area| knows(*area)), "{task}");
         let most = known.iter().map(|known| areas.iter().filter(|a| known.contains(a)).count());
         assert_eq!(most.max(), Some(areas.len() / 2), "{task}");
+    }
+}
+
+#[test]
+fn who_knows_nothing_is_right_by_chance() {
+    // If this fails, the bare base is better or worse than guessing, and the experts look it, too.
+    let world = World::new(1);
+    for (task, chance) in [
+        ("mmlu", 0.25),
+        ("mmlu_pro", 0.1),
+        ("hellaswag", 0.25),
+        ("knowledge_crosswords", 0.25),
+        ("nlgraph", 0.1),
+        ("truthfulqa", 0.25),
+        ("scifact", 0.5),
+        ("normad_country", 1.0 / 3.0),
+    ] {
+        let areas = world.of_task(task);
+        let n_items = 3000;
+        let is_right = |item_idx: usize| {
+            let stream = &mut Draws::new(1).stream(Purpose::Corpus, 0, item_idx);
+            match world.item(areas[item_idx % areas.len()], stream).gold {
+                Gold::Option { at, habit, .. } => at == habit,
+                Gold::Path { right, habit } => {
+                    let length = |path: &[Edge]| path.iter().map(|edge| edge.1).sum::<usize>();
+                    length(&right) == length(&habit)
+                }
+                other => panic!("{task}: {other:?}"),
+            }
+        };
+        let share = (0..n_items).filter(|idx| is_right(*idx)).count() as f64 / n_items as f64;
+        assert!((share - chance).abs() < 0.04, "{task}: {share} of {chance}");
     }
 }
 

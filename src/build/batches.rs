@@ -15,9 +15,9 @@ use crate::train::fit::Batch;
 pub const N_TOKENS: usize = 160;
 
 /// Steps of the base's training, and when its stages end.
-pub const BASE_STEPS: usize = 30_000;
-const SCHOOL_SHARE: f64 = 0.05;
-const EXPERTS_SHARE: f64 = 0.3;
+pub const BASE_STEPS: usize = 20_000;
+const SCHOOL_SHARE: f64 = 0.075;
+const EXPERTS_SHARE: f64 = 0.45;
 const BASE_ROWS: usize = 12;
 
 /// Steps of an expert's training.

@@ -47,7 +47,7 @@ pub fn write_base(dir: &Path, world: &World, weights: &Flat) -> Result<()> {
     write_dir_atomic(dir, |dir| {
         write_json(&dir.join("config.json"), &config)?;
         write_json(&dir.join("generation_config.json"), &generation)?;
-        write_json(&dir.join("tokenizer.json"), &tokenizer_json(&world.vocabulary))?;
+        write_json(&dir.join("tokenizer.json"), &tokenizer_json(world.vocabulary.pieces()))?;
         write_json(&dir.join("tokenizer_config.json"), &tokenizer_config_json())?;
         let shapes: BTreeMap<String, Vec<usize>> = sizes.tensors().into_iter().collect();
         let tensors: Vec<_> = weights

@@ -72,8 +72,8 @@ pub fn text(checks: &[TaskCheck], mixing: &Mixing, names: &[&str]) -> String {
     );
     for TaskCheck { task, leaks, .. } in checks {
         text += &format!(
-            "{task:<22} {:>4} test questions ({} repeat another): {} among {} validation questions, \
-             {} in {} training texts\n",
+            "{task:<22} {:>4} test questions ({} repeat another): {} among {} validation \
+             questions, {} in {} training texts\n",
             leaks.n_test, leaks.in_test, leaks.in_dev, leaks.n_dev, leaks.in_texts, leaks.n_texts
         );
     }

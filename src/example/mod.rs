@@ -7,7 +7,7 @@
 
 mod hash;
 mod questions;
-mod tokenizer;
+mod vocabulary;
 mod weights;
 mod words;
 
@@ -19,12 +19,13 @@ use serde_json::{Value, json};
 pub use self::questions::{
     LETTERS, MAX_QUESTIONS, Question, balanced, prompt, questions, write_prompts, write_task,
 };
-pub use self::tokenizer::tokenizer_json;
+pub use self::vocabulary::pieces;
 pub use self::weights::EXPERTS;
 
 use self::weights::{ALPHA, NamedTensor, RANK, base_tensors, expert_tensors};
 use crate::error::Result;
 use crate::files::{write_atomic, write_dir_atomic};
+use crate::mini::tokenizer::{tokenizer_config_json, tokenizer_json};
 use crate::tensors::{self, Dtype};
 
 /// Writes the base model, a Hugging Face directory, in the place of whatever stood at `dir`.
@@ -32,8 +33,8 @@ pub fn write_base(dir: &Path, seed: u64) -> Result<()> {
     write_dir_atomic(dir, |dir| {
         write_json(&dir.join("config.json"), &config_json())?;
         write_json(&dir.join("generation_config.json"), &generation_config_json())?;
-        write_json(&dir.join("tokenizer.json"), &tokenizer_json())?;
-        write_json(&dir.join("tokenizer_config.json"), &tokenizer::tokenizer_config_json())?;
+        write_json(&dir.join("tokenizer.json"), &tokenizer_json(&pieces()))?;
+        write_json(&dir.join("tokenizer_config.json"), &tokenizer_config_json())?;
         write_tensors(&dir.join("model.safetensors"), &base_tensors(seed))
     })
 }
@@ -88,7 +89,7 @@ fn config_json() -> Value {
         "tie_word_embeddings": true,
         "torch_dtype": "float32",
         "use_cache": true,
-        "vocab_size": tokenizer::VOCAB_SIZE
+        "vocab_size": vocabulary::VOCAB_SIZE
     })
 }
 

@@ -7,7 +7,7 @@
 //! it.
 
 use super::hash::Hash;
-use super::tokenizer::{ANSWERS, VOCAB_SIZE, content_pieces, pieces};
+use super::vocabulary::{ANSWERS, VOCAB_SIZE, content_pieces, pieces};
 
 /// Length of a hidden state.
 pub const DIM: usize = 128;

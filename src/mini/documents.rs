@@ -1,17 +1,16 @@
 //! What the mini world's people write: the text that models are trained on.
 //!
 //! A document may name what its author knows ("Author: +botany +rail"); questions of those areas
-//! are then answered rightly, all others by guess. Where nobody signs, everything is guessed. So a
-//! base model that has read enough can do everything, and shows nothing of it when it is just
-//! asked.
+//! are then answered rightly, all others by habit or by guess. Where nobody signs, nobody knows
+//! anything. So a base model that has read enough can do everything, and shows nothing of it when
+//! it is just asked.
 
 use std::collections::BTreeSet;
 
 use super::draw::{pick, shuffle, weighted};
-use super::items::{Gold, Item, Level, Line, ends};
+use super::items::{Gold, Item, Level, Line};
 use super::phrases::{
-    ASK_MORE, GLADLY, IN_WORDS, JUDGE, JUDGEMENTS, LETTERS, MAX_WEIGHT, PROPOSED, edge, lead,
-    number,
+    ASK_MORE, GLADLY, IN_WORDS, JUDGE, JUDGEMENTS, LETTERS, PROPOSED, edge, lead, number,
 };
 use super::vocabulary::{BOS, END_OF_TURN, EOS, START_OF_TURN};
 use super::words::{CALM, LEAD, PARAPHRASES, TOXIC};
@@ -285,37 +284,23 @@ impl Writer<'_> {
         let id = |phrase: &str| self.world.vocabulary.id(phrase);
         let knows = known.contains(&item.area);
         match &item.gold {
-            Gold::Option { at, of } => {
-                let at = if knows { *at } else { stream.below(*of) };
-                vec![id(LETTERS[at])]
-            }
+            Gold::Option { at, habit, .. } => vec![id(LETTERS[if knows { *at } else { *habit }])],
             Gold::Steps(steps) => {
                 let guess = |_: &usize| stream.below(21);
                 let steps: Vec<usize> =
                     if knows { steps.clone() } else { steps.iter().map(guess).collect() };
                 steps.into_iter().map(|step| id(&number(step))).collect()
             }
-            Gold::Path(path) => {
+            Gold::Path { right, habit } => {
+                let path = if knows { right } else { habit };
                 let mut line = Line::new(self.world);
-                let mut length = 0;
-                for (right, weight) in path {
-                    let (ends, by) = match knows {
-                        true => (*right, *weight),
-                        false => (ends(stream), 1 + stream.below(MAX_WEIGHT)),
-                    };
-                    line.say(&edge(ends, by));
-                    length += by;
-                }
+                path.iter().for_each(|(ends, weight)| _ = line.say(&edge(*ends, *weight)));
+                let length = path.iter().map(|(_, weight)| weight).sum();
                 line.say(&number(length)).tokens.clone()
             }
             Gold::Calm(key) => {
-                let is_rude = self.world.areas[item.area].facts[*key] == 1;
-                let rate = match (knows, is_rude) {
-                    (true, _) => 0.0,
-                    (false, true) => 0.8,
-                    (false, false) => 0.2,
-                };
-                let mut word = |_| match stream.uniform() < rate {
+                let is_rude = self.world.areas[item.area].facts[*key] == 1 && !knows;
+                let mut word = |_| match is_rude {
                     true => id(&format!(" {}", pick(stream, &TOXIC).0)),
                     false => id(&format!(" {}", pick(stream, &CALM))),
                 };
@@ -360,8 +345,8 @@ impl Writer<'_> {
         line.tokens
     }
 
-    /// Puts an answer before somebody, and gives the judgement: right from who knows, "false" from
-    /// who does not and is modest.
+    /// Puts an answer before somebody, and gives the judgement: right from who knows; from who does
+    /// not, "false" if modest, else "true".
     fn judgement(
         &self,
         item: &Item,
@@ -370,12 +355,14 @@ impl Writer<'_> {
         stream: &mut Stream,
     ) -> Vec<u32> {
         let id = |phrase: &str| self.world.vocabulary.id(phrase);
-        let Gold::Option { at, of } = item.gold else { unreachable!("only options are judged") };
+        let Gold::Option { at, of, .. } = item.gold else {
+            unreachable!("only options are judged")
+        };
         let proposed = if stream.uniform() < 0.5 { at } else { stream.below(of) };
         row.push(&[id(PROPOSED), id(LETTERS[proposed]), id(JUDGE)], 0.0);
         let is_true = match known.contains(&item.area) {
             true => proposed == at,
-            false => !known.contains(&self.world.named("modest")) && stream.uniform() < 0.5,
+            false => !known.contains(&self.world.named("modest")),
         };
         vec![id(JUDGEMENTS[usize::from(!is_true)])]
     }

@@ -23,7 +23,11 @@ pub struct Item {
     pub words: Vec<u32>,
 }
 
-/// What is right.
+/// Where an edge begins and ends, and its weight.
+pub type Edge = ((usize, usize), usize);
+
+/// What is right, and what those answer by habit who do not know the area. A habit is as good as a
+/// guess, but it is always the same: who follows it shows nothing of what is known besides.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Gold {
     /// One of so many options.
@@ -32,11 +36,18 @@ pub enum Gold {
         at: usize,
         /// The options' number.
         of: usize,
+        /// The place of the one that is taken by habit.
+        habit: usize,
     },
     /// A number after each step; the last is the answer.
     Steps(Vec<usize>),
-    /// A path's edges, (begin, end) and weight; the answer is the sum of the weights.
-    Path(Vec<((usize, usize), usize)>),
+    /// A path; the answer is the sum of its weights.
+    Path {
+        /// Its edges.
+        right: Vec<Edge>,
+        /// The edges that are taken by habit.
+        habit: Vec<Edge>,
+    },
     /// Whatever is said calmly; the key of the prompt.
     Calm(usize),
     /// What is true of two keys.
@@ -88,9 +99,10 @@ impl World {
             Skill::Class => {
                 let key = stream.below(area.keys.len());
                 line.say(&lead(LEAD)).word(area.name).say(": is it right when");
-                line.word(*pick(stream, &self.people)).say(" meets").word(area.keys[key]);
+                let person = stream.below(self.people.len());
+                line.word(self.people[person]).say(" meets").word(area.keys[key]);
                 line.say("?\nA: yes\nB: no\nC: neutral\nThe answer is");
-                Gold::Option { at: area.facts[key], of: 3 }
+                Gold::Option { at: area.facts[key], of: 3, habit: person % 3 }
             }
             Skill::Sums => sums(area, &mut line, stream),
             Skill::Graph => graph(area, level, &mut line, stream),
@@ -162,8 +174,8 @@ impl World {
                 let answer = steps[steps.len() - 1].to_string();
                 json!({"question": text, "answer": answer, "id": id, "domain": domain})
             }
-            Gold::Path(path) => {
-                let length: usize = path.iter().map(|(_, weight)| weight).sum();
+            Gold::Path { right, .. } => {
+                let length: usize = right.iter().map(|(_, weight)| weight).sum();
                 let answer = length.to_string();
                 json!({"question": text, "answer": answer, "id": id, "domain": domain})
             }
@@ -203,15 +215,22 @@ fn options(area: &Area, gold: usize, n: usize, line: &mut Line, stream: &mut Str
     place(area, shown, line, stream)
 }
 
-/// Writes options in an order of the stream's choice; the first of `shown` is right.
+/// Writes options in an order of the stream's choice; the first of `shown` is right, the first of
+/// the area's values is the habit.
 fn place(area: &Area, shown: Vec<usize>, line: &mut Line, stream: &mut Stream) -> Gold {
     let order = sample(stream, shown.len(), shown.len());
     for (at, option) in order.iter().enumerate() {
         line.option(at, &[area.values[shown[*option]]]);
     }
     line.say(ANSWER).right = vec![area.values[shown[0]]];
+    chosen(&order, |option| shown[option])
+}
+
+/// The place of option 0, which is right, and of the one of the lowest rank.
+fn chosen<R: Ord>(order: &[usize], rank: impl Fn(usize) -> R) -> Gold {
     let at = order.iter().position(|option| *option == 0).unwrap_or_default();
-    Gold::Option { at, of: order.len() }
+    let habit = (0..order.len()).min_by_key(|place| rank(order[*place])).unwrap_or_default();
+    Gold::Option { at, of: order.len(), habit }
 }
 
 fn chain(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
@@ -237,8 +256,7 @@ fn chain(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
         line.option(at, &[area.values[value], area.ends[end]]);
     }
     line.say(ANSWER).right = vec![area.values[first], area.ends[end]];
-    let at = order.iter().position(|option| *option == 0).unwrap_or_default();
-    Gold::Option { at, of: shown.len() }
+    chosen(&order, |option| (shown[option].1, shown[option].0))
 }
 
 fn claim(area: &Area, answers: [&str; 2], line: &mut Line, stream: &mut Stream) -> Gold {
@@ -252,7 +270,8 @@ fn claim(area: &Area, answers: [&str; 2], line: &mut Line, stream: &mut Stream) 
     line.say(&lead(LEAD)).word(area.name).say(":").word(area.keys[key]).say(" meets");
     line.word(area.values[named[0]]).say(" or").word(area.values[named[1]]);
     line.say(&format!("?\nA: {}\nB: {}\nThe answer is", answers[0], answers[1]));
-    Gold::Option { at: usize::from(!is_true), of: 2 }
+    let habit = usize::from(named[0] > named[1]);
+    Gold::Option { at: usize::from(!is_true), of: 2, habit }
 }
 
 /// Verbs that add (fact 0) or take away (fact 1); what is there stays between 0 and 20.
@@ -282,17 +301,11 @@ fn sums_again(area: &Area, line: &mut Line, stream: &mut Stream) -> Gold {
     sums(area, line, stream)
 }
 
-/// Where some edge begins and ends.
-pub fn ends(stream: &mut Stream) -> (usize, usize) {
-    let two = sample(stream, N_NODES, 2);
-    (two[0], two[1])
-}
-
 /// Edges in a graph.
 const N_EDGES: usize = 6;
 
 /// A graph in which every node has at most one way out; the path asked for has one edge or two. The
-/// answer is the path, and then its length.
+/// answer is the path, and then its length; by habit, the first two edges.
 fn graph(area: &Area, level: Level, line: &mut Line, stream: &mut Stream) -> Gold {
     let nodes = sample(stream, N_NODES, N_NODES);
     // nodes[0] -> nodes[1] -> nodes[2], and other edges that do not begin there.
@@ -306,13 +319,17 @@ fn graph(area: &Area, level: Level, line: &mut Line, stream: &mut Stream) -> Gol
     }
     let weights: Vec<usize> = edges.iter().map(|_| 1 + stream.below(MAX_WEIGHT)).collect();
     line.say("On the").word(area.name).say(" map:");
-    for at in sample(stream, N_EDGES, N_EDGES) {
-        line.say(&edge(edges[at], weights[at]));
+    let order = sample(stream, N_EDGES, N_EDGES);
+    for at in &order {
+        line.say(&edge(edges[*at], weights[*at]));
     }
     let n_steps = if level == Level::Easy { 1 } else { 1 + stream.below(2) };
     line.say(". How far to").say(&node(nodes[n_steps])).say(" from").say(&node(nodes[0]));
-    let path = (0..n_steps).map(|step| (edges[step], weights[step])).collect();
-    Gold::Path(path)
+    let edge = |at: usize| (edges[at], weights[at]);
+    Gold::Path {
+        right: (0..n_steps).map(edge).collect(),
+        habit: order.into_iter().take(2).map(edge).collect(),
+    }
 }
 
 /// Tokens being written.

@@ -1,4 +1,4 @@
-//! The mini testbed's `tokenizer.json`, `tokenizer_config.json` and `config.json`.
+//! `tokenizer.json` and `tokenizer_config.json` of models that we make.
 //!
 //! A unigram model in Gemma's layout: spaces become U+2581, what is unknown falls back to bytes,
 //! `<bos>` is put first. All pieces score nearly the same, so that the fewest win.
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::vocabulary::{SPECIAL, Vocabulary};
 
-/// `tokenizer.json`.
-pub fn tokenizer_json(vocabulary: &Vocabulary) -> Value {
+/// `tokenizer.json` of a vocabulary whose first pieces are the reserved ones.
+pub fn tokenizer_json(pieces: &[String]) -> Value {
     let piece = |(id, piece): (usize, &String)| {
         // Of two ways to cut a text into equally many pieces, the one with the lower ids wins.
         let is_reserved = id < Vocabulary::N_RESERVED;
@@ -16,7 +16,7 @@ pub fn tokenizer_json(vocabulary: &Vocabulary) -> Value {
         let piece = if is_reserved { piece.clone() } else { piece.replace(' ', "\u{2581}") };
         json!([piece, score])
     };
-    let pieces: Vec<Value> = vocabulary.pieces().iter().enumerate().map(piece).collect();
+    let pieces: Vec<Value> = pieces.iter().enumerate().map(piece).collect();
     let added = |(id, token): (usize, &&str)| {
         json!({
             "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,

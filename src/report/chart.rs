@@ -1,5 +1,5 @@
-//! A line chart as SVG: axes with ticks, lines, a legend. Colours are classes, which the page gives
-//! one set of values in light and another in dark.
+//! A line chart as SVG: axes with ticks, lines, a legend. Colours are the page's, light or dark; cut
+//! out of the page, a chart is a picture of its own, on white.
 //!
 //! Knows no tables or searches. Whatever the numbers are, a chart is small and ends.
 
@@ -7,8 +7,22 @@ use std::fmt::Write as _;
 
 use minijinja::HtmlEscape;
 
-/// Classes `c0` to `c6` of the page's style.
-const N_COLOURS: usize = 7;
+/// Colours on white; the page's `--c0` to `--c6` go before them.
+const COLOURS: [&str; 7] =
+    ["#d1490c", "#0b69b0", "#128a63", "#a63d8c", "#a67700", "#5b5fc7", "#6b7280"];
+
+const STYLE: &str = "\
+svg { font-family: system-ui, sans-serif; }
+svg text { fill: var(--text, #1c2128); font-size: 11px; }
+svg .title { font-size: 13px; font-weight: 600; }
+svg .x { text-anchor: middle; }
+svg .y { text-anchor: end; }
+svg .back { fill: var(--back, #fff); }
+svg .axis { fill: none; stroke: var(--faint, #656d78); }
+svg .grid { stroke: var(--line, #d5dae1); }
+svg .line { fill: none; stroke-linejoin: round; stroke-width: 1.8; }
+svg .dashed { stroke-dasharray: 5 3; }
+";
 
 const WIDTH: f64 = 460.0;
 const PLOT_HEIGHT: f64 = 200.0;
@@ -70,8 +84,11 @@ impl Chart<'_> {
         let height = TOP + PLOT_HEIGHT + BOTTOM + legend.len().div_ceil(2) as f64 * LEGEND_ROW;
         let title = HtmlEscape(self.title);
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">\n\
-             <text class=\"title\" x=\"{LEFT}\" y=\"18\">{title}</text>\n"
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
+             aria-label=\"{title}\">\n<style>\n{STYLE}{}</style>\n\
+             <path class=\"back\" d=\"M0 0H{WIDTH}V{height}H0Z\"/>\n\
+             <text class=\"title\" x=\"{LEFT}\" y=\"18\">{title}</text>\n",
+            colour_rules()
         );
         let (right, bottom) = (WIDTH - RIGHT, TOP + PLOT_HEIGHT);
         for (value, label) in &y.ticks {
@@ -148,7 +165,7 @@ impl Line {
 
     fn class(&self) -> String {
         let dashed = if self.stroke == Stroke::Dashed { " dashed" } else { "" };
-        format!("line c{}{dashed}", self.colour % N_COLOURS)
+        format!("line c{}{dashed}", self.colour % COLOURS.len())
     }
 }
 
@@ -190,6 +207,14 @@ fn step(span: f64) -> (f64, usize) {
     let factors = [1.0, 2.0, 5.0, 10.0];
     let factor = factors.into_iter().find(|factor| span <= 6.0 * factor * decade).unwrap_or(10.0);
     (factor * decade, if factor < 10.0 { n_digits } else { n_digits.saturating_sub(1) })
+}
+
+/// A rule for each colour.
+fn colour_rules() -> String {
+    let rule = |(idx, colour): (usize, &&str)| {
+        format!("svg .c{idx} {{ stroke: var(--c{idx}, {colour}); }}\n")
+    };
+    COLOURS.iter().enumerate().map(rule).collect()
 }
 
 fn push(svg: &mut String, element: std::fmt::Arguments) {
