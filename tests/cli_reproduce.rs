@@ -350,7 +350,6 @@ fn what_cannot_be_computed_is_refused_before_anything_is_written() {
         command.args(args).arg("--out").arg(&out);
         command
     };
-    refused("mini", with(&["--table", "1", "--testbed", "mini"]), &["mini", "not there yet"]);
     refused("table", with(&["--table", "9", "--testbed", "x"]), &["table 9", "there are 1"]);
     refused("none", with(&["--table", "1", "--testbed", "/nowhere/t.toml"]), &["/nowhere/t.toml"]);
 

@@ -9,7 +9,7 @@ use crate::task::{Kind, Split};
 /// Utilities of answers that need no model.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Guesses {
-    /// Of answers drawn at random; of free answers, and of abstaining from all, 0.
+    /// Of options drawn at random; where answers are free, that of the constant.
     pub chance: f64,
     /// Of the one answer that is right most often in the validation examples, on the test examples:
     /// a letter, a number.
@@ -38,11 +38,11 @@ pub fn guesses(kind: Kind, dataset: &Dataset) -> Option<Guesses> {
         // An abstain task takes away what is answered wrongly.
         if kind == Kind::Abstain { 2.0 * rate - 1.0 } else { rate }
     };
+    let constant = |item: &Item| f64::from(Some(gold(item).0) == letter);
     let chance = |item: &Item| match &item.body {
         Body::Choice { choices, .. } => 1.0 / choices.len() as f64,
-        _ => 0.0,
+        _ => constant(item),
     };
-    let constant = |item: &Item| f64::from(Some(gold(item).0) == letter);
     let popular = |item: &Item| {
         let count = |text: &str| texts.get(&(domain(item), text)).copied().unwrap_or(0);
         match &item.body {
