@@ -62,6 +62,9 @@ pub fn runs(
             Budget::Own => sizes.iterations.min(affordable - 1),
             Budget::Equal => affordable - 1,
         };
+        if budget == Budget::Equal {
+            settings.patience = iterations.max(1) as u32; // it may not end before its budget does
+        }
         settings.max_iterations = iterations as u32;
         settings.check(suite.experts)?;
         left -= n_particles * (1 + iterations);
