@@ -244,7 +244,11 @@ impl Testbed {
         };
         let task = Task::open_with(&path, mode, read);
         match (task, lacking.into_inner()) {
-            (Ok(task), _) => Ok(Ok(task)),
+            (Ok(task), _) => {
+                let lacking = task.parts.iter().find_map(|part| part.lacking_program());
+                let lacking = lacking.map(Path::to_path_buf);
+                Ok(lacking.map_or(Ok(task), Err))
+            }
             (Err(_), Some(path)) => Ok(Err(path)),
             (Err(error), None) => Err(error),
         }

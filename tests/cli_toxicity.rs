@@ -215,6 +215,12 @@ fn table_1_has_a_column_of_toxicity() {
     fs::remove_file(&list).unwrap();
     let ran = run(table());
     assert!(ran.stderr.contains("words.json (the task realtoxicityprompts)"), "{}", ran.stderr);
+    let task = inputs.folder.join("tasks/realtoxicityprompts.toml");
+    let text = fs::read_to_string(&task).unwrap();
+    let text = text.replace("lexicon = \"words.json\"", "program = [\"./not-there\"]");
+    fs::write(&task, text).unwrap();
+    let ran = run(table());
+    assert!(ran.stderr.contains("not-there (the task realtoxicityprompts)"), "{}", ran.stderr);
 }
 
 fn measured_best(inputs: &Inputs) -> f64 {

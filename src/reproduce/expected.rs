@@ -17,7 +17,10 @@ use crate::files::{read_text, write_atomic};
 use crate::suite::{Item, Scale};
 
 /// Those of the built-in testbed, by their path in the repository.
-const EMBEDDED: &[(&str, &str)] = &[];
+const EMBEDDED: &[(&str, &str)] = &[
+    ("expected/mini/table01.json", include_str!("../../expected/mini/table01.json")),
+    ("expected/smoke/table01.json", include_str!("../../expected/smoke/table01.json")),
+];
 
 /// The numbers and verdicts of one reproduction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -257,11 +257,18 @@ impl Part {
 
     /// The files that the words of the part's program name.
     pub(super) fn program_files(&self) -> Vec<PathBuf> {
+        self.program().map(|program| program.files().collect()).unwrap_or_default()
+    }
+
+    /// The part's program, where it is named by a path at which nothing is.
+    pub fn lacking_program(&self) -> Option<&Path> {
+        self.program()?.lacking()
+    }
+
+    fn program(&self) -> Option<&Program> {
         match (&self.source, self.scorer()) {
-            (Source::Command(program), _) | (_, Some(Scorer::Program(program))) => {
-                program.files().collect()
-            }
-            _ => Vec::new(),
+            (Source::Command(program), _) | (_, Some(Scorer::Program(program))) => Some(program),
+            _ => None,
         }
     }
 

@@ -25,6 +25,12 @@ impl Program {
         Ok(Self { words, directory })
     }
 
+    /// The program itself, where it is named by a path at which nothing is.
+    pub fn lacking(&self) -> Option<&Path> {
+        let path = Path::new(&self.words[0]);
+        (path.is_absolute() && !path.exists()).then_some(path)
+    }
+
     /// The files below its folder that its words name: a script is as much an input as data is.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.words.iter().map(|word| self.directory.join(word));
