@@ -14,8 +14,14 @@ STATIC := target/$(HOST)/release/model-swarms
 FUZZ_SECONDS ?= 600
 TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
+# The CUDA compiler, from PyPI; pinned, or the table of registers would change by itself.
+CUDA := target/cuda
+CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 \
+	nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
+NVCC = $(firstword $(wildcard $(CUDA)/venv/lib/python3.*/site-packages/nvidia/cu13/bin/nvcc))
+
 .PHONY: help setup build static test lint format bench fuzz example testbed reproduce expected \
-	picture clean
+	picture clean cuda-toolkit kernels kernels-expected
 
 TABLE ?= 1
 TESTBED ?= mini
@@ -28,7 +34,7 @@ REPRODUCE = ./target/release/model-swarms reproduce --table $(TABLE) --testbed $
 	--scale $(SCALE) --device $(DEVICE) $(if $(SEED),--seed $(SEED))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # A linker, rustfmt and clippy: found, or installed where that can be done without a question.
 setup: ## see that the compiler, its linker and its lints are there
@@ -56,6 +62,16 @@ test: lint ## formatting, lints and all tests; the golden ones name each case
 lint: setup ## formatting and lints
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --features train -- -D warnings
+
+cuda-toolkit: ## the CUDA compiler, from PyPI, in target/cuda (500 MB)
+	@[ -n "$(NVCC)" ] || { python3 -m venv $(CUDA)/venv && \
+		$(CUDA)/venv/bin/pip install --quiet $(CUDA_PACKAGES); }
+
+kernels: cuda-toolkit ## the CUDA kernels, for all chips, and what must hold of them
+	kernels/compile.sh $(NVCC) $(CUDA)
+
+kernels-expected: cuda-toolkit ## keep the kernels' registers and shared memory as expected ones
+	kernels/compile.sh $(NVCC) $(CUDA) --write
 
 format: setup ## format the sources
 	$(CARGO) fmt

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Compiles every kernel for sm_80, sm_90a and, as PTX, for later chips, and checks what came out:
+#   - nothing spills to local memory, and no kernel has a stack;
+#   - arithmetic rounds once, to nearest, where the source says so: no bare mul or add, which ptxas
+#     could fuse, nothing approximate, no denormal flushed;
+#   - registers and shared memory are those of expected/kernels/resources.txt. `--write` keeps them.
+# Usage: kernels/compile.sh NVCC OUT [--write]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+nvcc=$1 out=$2 write=${3:-}
+expected=expected/kernels/resources.txt
+mkdir -p "$out" "$(dirname "$expected")"
+flags=(-std=c++17 -fmad=false)
+
+if ! "$nvcc" "${flags[@]}" -fatbin -gencode 'arch=compute_80,code=[sm_80,compute_80]' \
+    -gencode arch=compute_90a,code=sm_90a -Xptxas -v,-warn-spills,-Werror \
+    -o "$out/kernels.fatbin" kernels/all.cu >"$out/ptxas.log" 2>&1; then
+    grep -E 'error|warning' "$out/ptxas.log" >&2 || cat "$out/ptxas.log" >&2
+    exit 1
+fi
+
+# A line per kernel and chip: registers, static shared memory, stack.
+awk -v OFS='\t' '
+    /Compiling entry function/ { gsub("\047", ""); name = $7; chip = $9 }
+    /bytes stack frame/        { stack = $1 }
+    /ptxas info *: Used/       {
+        shared = 0
+        for (i = 1; i < NF; i++) if ($(i + 1) == "bytes" && $(i + 2) ~ /^smem/) shared = $i
+        print name, chip, $5, shared, stack
+    }' "$out/ptxas.log" | LC_ALL=C sort >"$out/resources.tsv"
+if awk -F '\t' '$5 > 0 { print "kernels: " $1 " for " $2 " has a stack of " $5 " bytes"; bad = 1 }
+        END { exit !bad }' "$out/resources.tsv" >&2; then
+    exit 1
+fi
+{
+    echo "# Registers of a thread and static shared memory of a block in bytes, nvcc 13.0."
+    awk -F '\t' 'BEGIN { printf "%-28s %-7s %9s %7s\n", "kernel", "chip", "registers", "shared" }
+        { printf "%-28s %-7s %9d %7d\n", $1, $2, $3, $4 }' "$out/resources.tsv"
+} >"$out/resources.txt"
+
+# The gate on the deterministic kernels: an instruction's name says how it rounds.
+"$nvcc" "${flags[@]}" -ptx -arch=compute_80 -o "$out/kernels.ptx" kernels/all.cu
+bare='^[[:space:]]*(@[^ ]+ )?((mul|add|sub|fma|mad|div|sqrt|rcp)(\.sat)?\.f(32|64)|[a-z0-9.]+\.(ftz|approx|full)[. ])'
+if grep -nE "$bare" "$out/kernels.ptx" >&2; then
+    echo "kernels: the lines above round otherwise than the source says" >&2
+    exit 1
+fi
+n_rounded=$(grep -cE '(mul|add|sub|fma|div|sqrt)\.rn\.f(32|64)' "$out/kernels.ptx")
+if [ "$n_rounded" -lt 100 ]; then
+    echo "kernels: only $n_rounded rounded operations were found: the search is broken" >&2
+    exit 1
+fi
+
+if [ "$write" = --write ]; then
+    cp "$out/resources.txt" "$expected"
+elif ! diff -u "$expected" "$out/resources.txt" >&2; then
+    echo "kernels: registers or shared memory have changed; make kernels-expected keeps them" >&2
+    exit 1
+fi
+n_kernels=$(cut -f 1 "$out/resources.tsv" | uniq | wc -l)
+echo "kernels: $n_kernels for sm_80, sm_90a and PTX; no spills, every rounding named"

@@ -1,0 +1,172 @@
+// The machine's own operations, each with a device half and a host half. PTX and intrinsics stand
+// here and nowhere else: what is held equal to the CPU in the tests is the host half of this file
+// with all of the other files, so the device halves are all that hardware has left to prove.
+//
+// Arithmetic is named by its rounding. The compiler may fuse a bare `a * b + c`; it never touches
+// these, so the order of roundings in a kernel is the one that is written.
+#pragma once
+
+#ifdef __CUDACC__
+#define HALVES(device, host) device
+#define HERE
+#define AND_HERE
+#define PASS_HERE
+#else
+#define HALVES(device, host) host
+// Where an operation stands, for the harness's messages: default arguments that the caller fills.
+#define HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#define AND_HERE , HERE
+#define PASS_HERE , file, line
+#endif
+
+// ---- arithmetic: one rounding each, to nearest, ties to even ----
+
+DEVICE float fma_rn(float a, float b, float c) {
+  return HALVES(__fmaf_rn, __builtin_fmaf)(a, b, c);
+}
+DEVICE float mul_rn(float a, float b) { return HALVES(__fmul_rn(a, b), a* b); }
+DEVICE float add_rn(float a, float b) { return HALVES(__fadd_rn(a, b), a + b); }
+DEVICE float sub_rn(float a, float b) { return HALVES(__fsub_rn(a, b), a - b); }
+DEVICE float div_rn(float a, float b) { return HALVES(__fdiv_rn(a, b), a / b); }
+DEVICE float sqrt_rn(float a) { return HALVES(__fsqrt_rn, __builtin_sqrtf)(a); }
+
+DEVICE double fma_rn(double a, double b, double c) {
+  return HALVES(__fma_rn, __builtin_fma)(a, b, c);
+}
+DEVICE double mul_rn(double a, double b) { return HALVES(__dmul_rn(a, b), a* b); }
+DEVICE double add_rn(double a, double b) { return HALVES(__dadd_rn(a, b), a + b); }
+DEVICE double sub_rn(double a, double b) { return HALVES(__dsub_rn(a, b), a - b); }
+DEVICE double div_rn(double a, double b) { return HALVES(__ddiv_rn(a, b), a / b); }
+
+// ---- bits ----
+
+DEVICE unsigned bits_of(float x) {
+  return HALVES(__float_as_uint(x), host::bits_as<unsigned>(x));
+}
+DEVICE float float_of(unsigned bits) {
+  return HALVES(__uint_as_float(bits), host::bits_as<float>(bits));
+}
+DEVICE unsigned long long bits_of(double x) {
+  return HALVES(__double_as_longlong(x), host::bits_as<unsigned long long>(x));
+}
+DEVICE double double_of(unsigned long long bits) {
+  return HALVES(__longlong_as_double(bits), host::bits_as<double>(bits));
+}
+
+// ---- 16-bit storage: widening is exact ----
+
+struct F16 {
+  unsigned short bits;
+};
+struct Bf16 {
+  unsigned short bits;
+};
+
+DEVICE float widen(float x) { return x; }
+DEVICE float widen(Bf16 x) { return float_of(static_cast<unsigned>(x.bits) << 16); }
+DEVICE float widen(F16 x) {
+#ifdef __CUDACC__
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x.bits));
+  return wide;
+#else
+  const unsigned sign = (x.bits & 0x8000u) << 16, exponent = x.bits >> 10 & 0x1f;
+  const unsigned fraction = x.bits & 0x3ff;
+  if (exponent == 0) {  // zero and what lies below the smallest normal: multiples of 2^-24
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
+    return float_of(sign | bits_of(magnitude));
+  }
+  const unsigned wide = exponent == 31 ? 0xff : exponent + 127 - 15;
+  return float_of(sign | wide << 23 | fraction << 13);
+#endif
+}
+
+// ---- four values at once: the address is a multiple of 16 ----
+
+DEVICE float4 load4(const float* from AND_HERE) {
+#ifndef __CUDACC__
+  host::check_aligned(from, 16, {file, line});
+#endif
+  return *reinterpret_cast<const float4*>(from);
+}
+
+DEVICE void store4(float* to, float4 values AND_HERE) {
+#ifndef __CUDACC__
+  host::check_aligned(to, 16, {file, line});
+#endif
+  *reinterpret_cast<float4*>(to) = values;
+}
+
+// ---- the block and the warp; all threads of either take part ----
+
+// Every thread of the block waits for all others; memory is ordered between them.
+DEVICE void sync_block(HERE) {
+#ifdef __CUDACC__
+  __syncthreads();
+#else
+  host::sync_threads({file, line});
+#endif
+}
+
+// The same among the 32 lanes of a warp.
+DEVICE void sync_lanes(HERE) {
+#ifdef __CUDACC__
+  __syncwarp();
+#else
+  host::sync_warp({file, line});
+#endif
+}
+
+// What lane `source` passes.
+template <class T>
+DEVICE T shuffle(T value, int source AND_HERE) {
+#ifdef __CUDACC__
+  return __shfl_sync(0xffffffffu, value, source);
+#else
+  return host::shuffle(value, source, {file, line});
+#endif
+}
+
+// What the lane passes whose number differs by the bits of `mask`.
+template <class T>
+DEVICE T shuffle_xor(T value, int mask AND_HERE) {
+#ifdef __CUDACC__
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+#else
+  return host::shuffle(value, static_cast<int>(host::lane->idx % 32) ^ mask, {file, line});
+#endif
+}
+
+// ---- asynchronous copies from global to shared memory, 16 bytes each ----
+
+// Copies the first `n_bytes`, and zeros in place of the rest; with 0 the source is not read.
+DEVICE void copy_async(void* to, const void* from, int n_bytes AND_HERE) {
+#ifdef __CUDACC__
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
+               "r"(n_bytes)
+               : "memory");
+#else
+  host::copy_async(to, from, 16, n_bytes, {file, line});
+#endif
+}
+
+// Ends a group of copies.
+DEVICE void commit_copies() {
+#ifdef __CUDACC__
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#else
+  host::commit_copies();
+#endif
+}
+
+// Waits for this thread's copies, all but the latest `N_GROUPS` groups. Other threads see them
+// after the next `sync_block`.
+template <int N_GROUPS>
+DEVICE void wait_copies() {
+#ifdef __CUDACC__
+  asm volatile("cp.async.wait_group %0;" ::"n"(N_GROUPS) : "memory");
+#else
+  host::wait_copies(N_GROUPS);
+#endif
+}
