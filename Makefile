@@ -14,6 +14,9 @@ STATIC := target/$(HOST)/release/model-swarms
 FUZZ_SECONDS ?= 600
 TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
+# What the tests and lints look at: also the training of the mini testbed, and the CUDA kernels.
+FEATURES := train,kernel-tests
+KERNEL_TESTS := $(patsubst tests/%.rs,--test %,$(wildcard tests/kernels_*.rs))
 # The CUDA compiler, from PyPI; pinned, or the table of registers would change by itself.
 CUDA := target/cuda
 CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 \
@@ -21,7 +24,7 @@ CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt=
 NVCC = $(firstword $(wildcard $(CUDA)/venv/lib/python3.*/site-packages/nvidia/cu13/bin/nvcc))
 
 .PHONY: help setup build static test lint format bench fuzz example testbed reproduce expected \
-	picture clean cuda-toolkit kernels kernels-expected
+	picture clean sanitize cuda-toolkit kernels kernels-expected
 
 TABLE ?= 1
 TESTBED ?= mini
@@ -56,12 +59,21 @@ static: setup ## the program without any shared library, and the proof of it
 		| grep -Eq 'statically linked|not a dynamic executable'
 
 test: lint ## formatting, lints and all tests; the golden ones name each case
-	$(CARGO) test --locked --features train -- --skip golden
-	$(CARGO) test --locked --features train golden -- --nocapture
+	$(CARGO) test --locked --features $(FEATURES) -- --skip golden
+	$(CARGO) test --locked --features $(FEATURES) golden -- --nocapture
 
 lint: setup ## formatting and lints
+	@command -v c++ >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && apt-get install -y --no-install-recommends g++; } || { \
+		echo "the kernels' tests want a C++ compiler: apt-get install g++" >&2; exit 1; }
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets --features train -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features $(FEATURES) -- -D warnings
+
+# The kernels' tests once more, where every access of a kernel is looked at.
+sanitize: setup ## the kernels' tests under AddressSanitizer with UBSan, then ThreadSanitizer
+	for sanitizer in address thread; do \
+		KERNELS_SANITIZER=$$sanitizer $(CARGO) test --locked --features kernel-tests $(KERNEL_TESTS); \
+	done
 
 cuda-toolkit: ## the CUDA compiler, from PyPI, in target/cuda (500 MB)
 	@[ -n "$(NVCC)" ] || { python3 -m venv $(CUDA)/venv && \

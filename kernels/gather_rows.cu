@@ -3,7 +3,8 @@
 //
 // x (n_rows, ld), rows (n_wanted), out (n_wanted, ld).
 //
-// Floor: 8 bytes per element; a few hundred rows. v1 is the best there can be: bound by its launch.
+// Floor: 8 bytes per element; a few hundred rows: bound by the launch.
+// v1  a block per row, neighbours read neighbours. Nothing is left to win. Not run on hardware.
 #include "common.cuh"
 
 // grid (n_wanted), block 256

@@ -51,6 +51,16 @@ fn root() -> &'static Path {
 
 /// The Rust files below `folder`, by path relative to the repository, with their text.
 fn sources(folder: &str) -> BTreeMap<PathBuf, String> {
+    files(folder, &["rs"])
+}
+
+/// The kernels, their headers and what runs them on the host, as `sources` has it.
+fn kernel_files() -> BTreeMap<PathBuf, String> {
+    files("kernels", &["cu", "cuh", "cpp", "h"])
+}
+
+/// The files below `folder` that have one of these extensions.
+fn files(folder: &str, extensions: &[&str]) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -58,7 +68,7 @@ fn sources(folder: &str) -> BTreeMap<PathBuf, String> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|end| extensions.iter().any(|e| end == *e)) {
                 let text = fs::read_to_string(&path).unwrap();
                 found.insert(path.strip_prefix(root()).unwrap().to_path_buf(), text);
             }
@@ -200,10 +210,12 @@ fn imports_are_found_in_every_form() {
 #[test]
 fn files_are_short_and_say_what_they_are() {
     // Broken: a file has outgrown its idea, or a reader must guess what lives in it.
-    for (path, text) in sources("src") {
+    let rust = sources("src").into_iter().map(|file| (file, "//! "));
+    let kernels = kernel_files().into_iter().map(|file| (file, "// "));
+    for ((path, text), head) in rust.chain(kernels) {
         let n_lines = text.lines().count();
         assert!(n_lines <= MAX_LINES, "{}: {n_lines} lines", path.display());
-        assert!(text.starts_with("//! "), "{}: opens without a head comment", path.display());
+        assert!(text.starts_with(head), "{}: opens without a head comment", path.display());
         for (line_idx, line) in text.lines().enumerate() {
             let n_columns = line.chars().count();
             let place = format!("{}:{}", path.display(), line_idx + 1);
@@ -224,7 +236,7 @@ fn nothing_is_left_undone() {
         concat!("unimple", "mented!("),
         concat!("#[ig", "nore"),
     ];
-    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+    for (path, text) in sources("src").into_iter().chain(sources("tests")).chain(kernel_files()) {
         for mark in marks {
             assert!(!text.contains(mark), "{}: contains {mark}", path.display());
         }
@@ -254,6 +266,47 @@ fn no_unwrap_outside_tests() {
         let shipped = code.split("#[cfg(test)]").next().unwrap_or_default();
         for call in [".unwrap()", ".unwrap_err()"] {
             assert!(!shipped.contains(call), "{}: calls {call}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_machines_own_operations_stand_in_one_file() {
+    // Broken: a kernel uses an operation that the tests on the host cannot hold to the CPU's, or
+    // rounds where its source does not say so.
+    let may = ["kernels/ptx.cuh", "kernels/common.cuh", "kernels/host", "kernels/planted"];
+    let mut n_kernels = 0;
+    for (path, text) in kernel_files() {
+        let code = code_of(&text);
+        n_kernels += code.matches("KERNEL(").count();
+        if may.iter().any(|place| path.starts_with(place)) {
+            continue;
+        }
+        let mut words = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        let own = words.find(|word| word.starts_with("__") || ["asm", "fmaf"].contains(word));
+        assert_eq!(own, None, "{}: belongs into ptx.cuh", path.display());
+    }
+    assert!(n_kernels > 30, "only {n_kernels} kernels were found: the search is broken");
+}
+
+#[test]
+fn every_kernel_is_compiled_and_can_be_launched() {
+    // Broken: a kernel is left out of the fatbin, or no test can run it.
+    let kernels = kernel_files();
+    let all = &kernels[Path::new("kernels/all.cu")];
+    let ladder = |text: &str| text.contains("// v1") || text.contains("// v2");
+    for (path, text) in &kernels {
+        let name = path.file_name().unwrap().to_string_lossy();
+        let is_op = path.components().count() == 2 && name.ends_with(".cu") && name != "all.cu";
+        let code = code_of(text);
+        if path.extension().is_some_and(|extension| extension == "cu") {
+            let (n_kernels, n_exports) =
+                (code.matches("KERNEL(").count(), code.matches("EXPORT(").count());
+            assert_eq!(n_kernels, n_exports, "{}: kernels and EXPORTs", path.display());
+        }
+        if is_op {
+            assert!(all.contains(&format!("#include \"{name}\"")), "all.cu lacks {name}");
+            assert!(text.contains("Floor:") && ladder(text), "{name}: no floor, or no ladder");
         }
     }
 }

@@ -1,0 +1,172 @@
+//! The harness of the kernels, held to its word: bugs that were planted on purpose are found, each
+//! by the check that is meant to find it, and nothing is found where nothing is wrong.
+#![cfg(feature = "kernel-tests")]
+
+mod kernels_common;
+
+use std::process::Command;
+
+use kernels_common::values::{compare, values};
+use kernels_common::{Argument, Device, Failure, Launch, SANITIZER, SEEDS, launch};
+
+/// A planted bug, and what finds it.
+struct Bug {
+    name: &'static str,
+    n: usize,
+    /// The harness's check; `bits` where wrong results show it.
+    check: &'static str,
+    /// What AddressSanitizer and ThreadSanitizer say, where it is theirs to see.
+    address: Option<&'static str>,
+    thread: Option<&'static str>,
+}
+
+const OVERFLOW: Option<&str> = Some("AddressSanitizer: heap-buffer-overflow");
+const BOUNDS: Option<&str> = Some("index 64 out of bounds for type 'float [64]'"); // UBSan's
+const RACE: Option<&str> = Some("ThreadSanitizer: data race");
+
+const fn bug(name: &'static str, check: &'static str) -> Bug {
+    Bug { name, n: 128, check, address: None, thread: None }
+}
+
+const BUGS: [Bug; 17] = [
+    Bug { thread: RACE, ..bug("planted_missing_barrier", "bits") },
+    Bug { thread: RACE, ..bug("planted_missing_second_barrier", "bits") },
+    Bug { thread: RACE, ..bug("planted_missing_lane_barrier", "bits") },
+    Bug { thread: RACE, ..bug("planted_weak_wait", "bits") },
+    Bug { thread: RACE, ..bug("planted_wait_without_barrier", "bits") },
+    bug("planted_unwaited_copy", "unwaited-copy"),
+    bug("planted_divergent_shuffle", "divergent-warp"),
+    bug("planted_uneven_shuffles", "divergent-warp"),
+    bug("planted_divergent_barrier", "divergent-barrier"),
+    Bug { n: 100, ..bug("planted_early_return", "divergent-barrier") },
+    Bug { address: BOUNDS, ..bug("planted_shared_overrun", "shared-overrun") },
+    Bug { address: BOUNDS, ..bug("planted_shared_overread", "bits") },
+    Bug { n: 100, address: OVERFLOW, ..bug("planted_missing_guard", "global-overrun") },
+    bug("planted_misaligned", "misaligned"),
+    bug("planted_unset_shared", "bits"),
+    Bug { thread: RACE, ..bug("planted_racing_blocks", "bits") },
+    bug("planted_unknown", "launch"),
+];
+
+/// Runs a kernel that should reverse blocks of 64 values.
+fn reverse(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
+    let values = values(1, n);
+    let mut wanted: Vec<f32> = values.chunks(64).flat_map(|b| b.iter().rev().copied()).collect();
+    if name == "planted_racing_blocks" {
+        wanted.drain(..64); // the last block's, where blocks run in order
+    }
+    let (device, out) = (Device::new(&values), Device::unset(wanted.len()));
+    let n_blocks = if name == "planted_missing_second_barrier" { 1 } else { n.div_ceil(64) };
+    let what = Launch { name, grid: [n_blocks, 1, 1], block: 64, shared_bytes: 0, seed };
+    launch(what, &[&device, &out, &(n as i32)])?;
+    compare(&out.read(), &wanted)
+}
+
+/// What the schedules find, the first of them.
+fn found(name: &str, n: usize) -> Option<Failure> {
+    SEEDS.into_iter().find_map(|seed| reverse(name, n, seed).err())
+}
+
+#[test]
+fn a_right_kernel_passes_every_check() {
+    // Broken: the harness cries wolf.
+    for n in [64, 128, 640] {
+        for seed in 0..20 {
+            assert_eq!(reverse("planted_reverse", n, seed), Ok(()), "{n} seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn planted_bugs_are_found_by_their_checks() {
+    // Broken: a kernel with such a bug would pass its tests.
+    for bug in BUGS {
+        let by_sanitizer = match SANITIZER {
+            "address" => bug.address,
+            "thread" => bug.thread,
+            _ => None,
+        };
+        match by_sanitizer {
+            Some(report) => assert_reported(&bug, report),
+            None => {
+                let failure = found(bug.name, bug.n);
+                println!("{}: {failure:?}", bug.name);
+                let check = failure.map(|failure| failure.check);
+                assert_eq!(check.as_deref(), Some(bug.check), "{}", bug.name);
+            }
+        }
+    }
+}
+
+/// Which bug a child of `assert_reported` runs.
+const CHILD: &str = "KERNELS_PLANTED_BUG";
+
+/// Runs a bug in a process of its own, which the sanitizer ends with this report, naming the file.
+fn assert_reported(bug: &Bug, report: &str) {
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program)
+        .args(["--exact", "a_child_runs_one_bug", "--nocapture"])
+        .env(CHILD, bug.name)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    println!("{}: {}", bug.name, said.lines().find(|line| line.contains(report)).unwrap_or("-"));
+    assert!(!output.status.success(), "{}: the sanitizer saw nothing", bug.name);
+    assert!(said.contains(report) && said.contains("planted/"), "{}:\n{said}", bug.name);
+}
+
+#[test]
+fn a_child_runs_one_bug() {
+    // Broken: the sanitizers' builds have nothing to report.
+    let Ok(name) = std::env::var(CHILD) else { return };
+    let bug = BUGS.into_iter().find(|bug| bug.name == name).unwrap();
+    for seed in SEEDS {
+        let _ = reverse(bug.name, bug.n, seed);
+    }
+}
+
+/// Sums of squares of `n_rows` rows, by a kernel of `numbers.cu`.
+fn squares(name: &str, rows: &[f32], n: usize) -> Vec<f32> {
+    let out = Device::unset(rows.len() / n);
+    let what = Launch { name, grid: [rows.len() / n, 1, 1], block: 32, shared_bytes: 0, seed: 0 };
+    launch(what, &[&Device::new(rows) as &dyn Argument, &out, &(n as i32)]).unwrap();
+    out.read()
+}
+
+#[test]
+fn other_orders_and_batch_variance_are_found() {
+    // Broken: a kernel that rounds otherwise than the CPU, or differently from batch to batch,
+    // would pass for bit-exact.
+    let (n, rows) = (100, values(1, 800));
+    let wanted: Vec<f32> =
+        rows.chunks(n).map(|row| row.iter().fold(0.0, |sum, x| x.mul_add(*x, sum))).collect();
+    let check = |name| compare(&squares(name, &rows, n), &wanted).err().map(|found| found.check);
+    assert_eq!(check("planted_square"), None);
+    assert_eq!(check("planted_unfused").as_deref(), Some("bits"));
+    assert_eq!(check("planted_other_order").as_deref(), Some("bits"));
+    // Right for all rows together; a row alone gives it away.
+    assert_eq!(check("planted_batch_variance"), None);
+    let alone = squares("planted_batch_variance", &rows[..n], n);
+    let failure = compare(&alone, &wanted[..1]).unwrap_err();
+    assert_eq!(failure.check, "bits");
+}
+
+#[test]
+fn launches_that_a_driver_would_refuse_are_refused() {
+    // Broken: a kernel reads arguments of other sizes than it was given.
+    let (device, out) = (Device::new(&[1.0f32; 64]), Device::unset(64));
+    let what =
+        Launch { name: "planted_reverse", grid: [1, 1, 1], block: 64, shared_bytes: 0, seed: 0 };
+    let refused = |what: Launch, args: &[&dyn Argument]| launch(what, args).unwrap_err().check;
+    assert_eq!(refused(what, &[&device, &out]), "launch");
+    assert_eq!(refused(what, &[&device, &out, &1i64]), "launch");
+    assert_eq!(refused(Launch { block: 2048, ..what }, &[&device, &out, &64i32]), "launch");
+    assert_eq!(
+        refused(Launch { grid: [1, 70_000, 1], ..what }, &[&device, &out, &64i32]),
+        "launch"
+    );
+    let large = Launch { shared_bytes: 200 << 10, ..what };
+    assert_eq!(refused(large, &[&device, &out, &64i32]), "shared-memory-limit");
+    let few = Launch { name: "planted_uneven_shuffles", block: 16, ..what };
+    assert_eq!(refused(few, &[&device, &out, &64i32]), "partial-warp");
+}
