@@ -44,15 +44,10 @@ DEVICE void load(T (*tile)[STEP + CHUNK<T>], const T* matrix, int ld, int first,
 }
 
 // Four neighbours, widened.
-DEVICE void read4(const float* from, float (&to)[4]) {
-  const float4 values = load4(from);
-  to[0] = values.x, to[1] = values.y, to[2] = values.z, to[3] = values.w;
-}
-
 template <class T>
 DEVICE void read4(const T* from, float (&to)[4]) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) to[i] = widen(from[i]);
+  const float4 values = load4(from);
+  to[0] = values.x, to[1] = values.y, to[2] = values.z, to[3] = values.w;
 }
 
 template <class T>
