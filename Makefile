@@ -69,11 +69,15 @@ lint: setup ## formatting and lints
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --features $(FEATURES) -- -D warnings
 
-# The kernels' tests once more, where every access of a kernel is looked at.
+# The kernels' tests once more, where every access of a kernel is looked at. A sanitizer's runtime
+# must come before all other libraries, which the runner sees to.
+RUNNER = CARGO_TARGET_$(subst -,_,$(shell echo $(HOST) | tr a-z A-Z))_RUNNER
+SANITIZED = $(RUNNER)="env ASAN_OPTIONS=detect_leaks=0 \
+	TSAN_OPTIONS=suppressions=$(CURDIR)/kernels/host/tsan.supp LD_PRELOAD=$$(c++ -print-file-name=$(2))" \
+	KERNELS_SANITIZER=$(1) $(CARGO) test --locked --features kernel-tests $(KERNEL_TESTS)
 sanitize: setup ## the kernels' tests under AddressSanitizer with UBSan, then ThreadSanitizer
-	for sanitizer in address thread; do \
-		KERNELS_SANITIZER=$$sanitizer $(CARGO) test --locked --features kernel-tests $(KERNEL_TESTS); \
-	done
+	$(call SANITIZED,address,libasan.so)
+	$(call SANITIZED,thread,libtsan.so)
 
 cuda-toolkit: ## the CUDA compiler, from PyPI, in target/cuda (500 MB)
 	@[ -n "$(NVCC)" ] || { python3 -m venv $(CUDA)/venv && \

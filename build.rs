@@ -23,21 +23,22 @@ mod host_kernels {
         let mut build = compiler(&sanitizer);
         let mut objects = build.files(harness.map(source)).compile_intermediates();
         let mut build = compiler(&sanitizer);
-        let instrumented: &[&str] = match sanitizer.as_str() {
-            "" => &[],
-            "address" => &["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
-            "thread" => &["-fsanitize=thread"],
+        let (flags, runtimes): (&[&str], &[&str]) = match sanitizer.as_str() {
+            "" => (&[], &[]),
+            "address" => (
+                &["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+                &["-lasan", "-lubsan"],
+            ),
+            "thread" => (&["-fsanitize=thread"], &["-ltsan"]),
             other => panic!("{SANITIZER}={other}: expected address or thread"),
         };
-        instrumented.iter().for_each(|flag| {
-            build.flag(flag);
-        });
+        build.flags(flags);
         objects.extend(build.files(["kernels", "planted"].map(source)).compile_intermediates());
         let mut library = compiler(&sanitizer);
         library.objects(objects).compile("kernels");
         // Every program of this package holds the library, so each needs the sanitizer's runtime.
-        for flag in instrumented {
-            println!("cargo::rustc-link-arg={flag}");
+        for runtime in runtimes {
+            println!("cargo::rustc-link-arg={runtime}");
         }
     }
 

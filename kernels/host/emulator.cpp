@@ -57,7 +57,7 @@ void warp_operation(const char* name, Place place, void* args, void (*execute)(v
 }
 
 void sync_warp(Place place) {
-  void* const mark = machine().sync_mark(lane->idx / WARP);
+  void* const mark = machine().warp_mark();
   marks::release(mark);
   machine().operate("warp barrier", place, nullptr, nullptr);
   marks::acquire(mark);

@@ -87,16 +87,19 @@ Fiber::~Fiber() {
 void Fiber::start(void (*body)(void*), void* argument) {
   body_ = body;
   argument_ = argument;
-  has_ended_ = false;
 #ifdef KERNELS_ASAN
   __asan_unpoison_memory_region(stack_, STACK_BYTES);
   fake_stack_ = nullptr;
 #endif
 #ifdef KERNELS_TSAN
-  // A new thread in its eyes, or blocks that follow each other would seem ordered.
-  if (tsan_fiber_) __tsan_destroy_fiber(tsan_fiber_);
-  tsan_fiber_ = __tsan_create_fiber(0);
+  // One that was left in the middle keeps a call stack that nobody will return from.
+  if (tsan_fiber_ && !has_ended_) {
+    __tsan_destroy_fiber(tsan_fiber_);
+    tsan_fiber_ = nullptr;
+  }
+  if (!tsan_fiber_) tsan_fiber_ = __tsan_create_fiber(0);
 #endif
+  has_ended_ = false;
   // As `kernels_switch_stacks` leaves it: six registers and where to return to. A function is
   // entered with its return address 8 below a multiple of 16.
   auto top = reinterpret_cast<std::uintptr_t*>(stack_ + STACK_BYTES);

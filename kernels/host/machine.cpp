@@ -50,6 +50,8 @@ bool Machine::run(const Kernel& kernel, const KernelsLaunch& launch, KernelsFail
                          idx / (launch.block[0] * launch.block[1])};
   }
 
+  marks::release(&start_mark_);
+
   std::vector<std::uint64_t> blocks(std::uint64_t(launch.grid[0]) * launch.grid[1] *
                                     launch.grid[2]);
   std::iota(blocks.begin(), blocks.end(), 0);
@@ -68,7 +70,6 @@ bool Machine::run(const Kernel& kernel, const KernelsLaunch& launch, KernelsFail
 }
 
 void Machine::run_block(Dim3 block_idx) {
-  ++block_count_;
   barrier_ = {};
   warps_.assign((n_threads_ + WARP - 1) / WARP, {});
   static_bytes_ = 0;
@@ -92,6 +93,7 @@ void Machine::run_block(Dim3 block_idx) {
 
 void Machine::enter(void*) {
   Machine& self = machine();
+  marks::acquire(&self.start_mark_);
   self.kernel_->call(self.kernel_->kernel, self.launch_->args);
   self.leave();
 }
@@ -172,7 +174,7 @@ void Machine::wait_at_barrier(Place place) {
     fail("divergent-barrier", place, "a thread waits at this barrier, another at line %d",
          barrier_.place.line);
   }
-  void* const mark = sync_mark(WARP);
+  void* const mark = mark_of(barrier_);
   marks::release(mark);
   if (++barrier_.n_arrived < n_threads_) {
     wait();
@@ -225,6 +227,7 @@ void Machine::report_deadlock() {
 
 void Machine::fail_here(const char* check, Place place, const char* text) {
   if (!has_failed_) {
+    const marks::Unseen unseen;
     has_failed_ = true;
     const char* name = std::strrchr(place.file, '/');
     std::snprintf(failure_->check, sizeof failure_->check, "%s", check);
@@ -235,10 +238,12 @@ void Machine::fail_here(const char* check, Place place, const char* text) {
   }
 }
 
-void* Machine::sync_mark(unsigned warp_idx) const {
-  // Addresses that mean nothing but themselves, so many that blocks do not share them.
+void* Machine::mark_of(Gathering& gathering) {
+  // Addresses that mean nothing but themselves. Each gathering has its own, or a thread that is
+  // about to leave one would seem to know what others did before the next.
   static char places[1 << 20];
-  return &places[(block_count_ * (WARP + 1) + warp_idx) * 8 % sizeof places];
+  if (gathering.n_arrived == 0) gathering.mark = &places[n_marks_++ * 8 % sizeof places];
+  return gathering.mark;
 }
 
 }  // namespace host

@@ -38,6 +38,7 @@ struct Worker : Lane {
 struct Gathering {
   unsigned n_arrived = 0, n_left = 0;
   Place place = {};  // where the first of them waits
+  void* mark = nullptr;  // this gathering in ThreadSanitizer's eyes
 };
 
 struct Warp : Gathering {
@@ -63,6 +64,7 @@ class Machine {
   void operate(const char* name, Place place, void* args, void (*execute)(void* const*));
   void* shared_array(const char* name, std::size_t bytes, Place place, bool is_dynamic);
   std::size_t dynamic_bytes() const { return launch_->shared_bytes; }
+  void add_copy(Copy copy);
   void finish_copies(int n_groups);
   // Gives others the turn, where the schedule is one that does.
   void may_switch();
@@ -71,11 +73,12 @@ class Machine {
   // Records the launch's first failure.
   void fail_here(const char* check, Place place, const char* text);
   Worker& self() { return *static_cast<Worker*>(lane); }
-  // Stands for the running block, and a warp of it, in ThreadSanitizer's eyes.
-  void* sync_mark(unsigned warp_idx) const;
+  // The mark of the gathering that the running thread is about to join.
+  void* warp_mark() { return mark_of(warps_[lane->idx / WARP]); }
 
  private:
   static void enter(void* worker);
+  void* mark_of(Gathering& gathering);
   void run_block(Dim3 block_idx);
   void leave();
   void wait();
@@ -93,12 +96,14 @@ class Machine {
   std::vector<std::uint64_t> runnable_;  // a bit for each thread
   unsigned n_threads_ = 0, n_done_ = 0;
   std::size_t static_bytes_ = 0;
-  std::uint64_t draws_ = 0, block_count_ = 0;
+  std::uint64_t draws_ = 0, n_marks_ = 0;
   const Kernel* kernel_ = nullptr;
   const KernelsLaunch* launch_ = nullptr;
   KernelsFailure* failure_ = nullptr;
   bool has_failed_ = false;
-  char end_mark_ = 0;  // orders the launch's threads before whoever launched them
+  // These order a launch's threads behind what its caller did before, and before what it does next.
+  // Blocks are not ordered by them: threads of other numbers in two blocks may race.
+  char start_mark_ = 0, end_mark_ = 0;
 };
 
 // The machine of this thread of the operating system.

@@ -89,15 +89,23 @@ void Machine::free_shared() {
   shared_.clear();
 }
 
+void Machine::add_copy(Copy copy) {
+  const marks::Unseen unseen;
+  copy.group = self().n_groups;
+  self().copies.push_back(copy);
+}
+
 void Machine::finish_copies(int n_groups) {
   auto& copies = self().copies;
   const int first_left = self().n_groups - n_groups;
-  while (!copies.empty() && copies.front().group < first_left) {
-    const Copy& copy = copies.front();
+  std::size_t n_done = 0;
+  for (; n_done < copies.size() && copies[n_done].group < first_left; ++n_done) {
+    const Copy& copy = copies[n_done];
     std::memset(copy.to, 0, copy.bytes);
     std::memcpy(copy.to, copy.from, copy.wanted);
-    copies.erase(copies.begin());
   }
+  const marks::Unseen unseen;
+  copies.erase(copies.begin(), copies.begin() + n_done);
 }
 
 void* shared(const char* name, std::size_t bytes, Place place) {
@@ -117,8 +125,7 @@ void copy_async(void* to, const void* from, std::size_t bytes, std::size_t wante
   check_aligned(to, bytes, place);
   check_aligned(from, bytes, place);
   std::memset(to, UNSET, bytes);
-  Worker& self = machine().self();
-  self.copies.push_back({to, from, bytes, wanted, self.n_groups, place});
+  machine().add_copy({to, from, bytes, wanted, 0, place});
   machine().may_switch();
 }
 
