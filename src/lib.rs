@@ -2,8 +2,9 @@
 //!
 //! Rooms, lowest first; a room imports only from rooms above it in this list:
 //! `error` | `files`, `mode`, `rng` | `suite`, `tensors` | `backend` | `adapter`, `mini`,
-//! `stats` | `baseline`, `claims`, `example`, `model` | `task`, `swarm`, `train` | `audit`, `build`,
-//! `cli`, `run`, `testbed` | `check`, `plan` | `reproduce` | `report` | `commands` | the binary.
+//! `stats` | `baseline`, `claims`, `example`, `model` | `task`, `swarm`, `train` | `audit`,
+//! `build`, `cli`, `run`, `testbed` | `check`, `plan` | `reproduce` | `report` | `commands` | the
+//! binary.
 
 pub mod adapter;
 pub mod audit;
