@@ -1,5 +1,5 @@
-//! A line chart as SVG: axes with ticks, lines, a legend. Colours are the page's, light or dark; cut
-//! out of the page, a chart is a picture of its own, on white.
+//! A line chart as SVG: axes with ticks, lines, a legend. Colours are the page's, light or dark;
+//! cut out of the page, a chart is a picture of its own, on white.
 //!
 //! Knows no tables or searches. Whatever the numbers are, a chart is small and ends.
 
@@ -84,8 +84,8 @@ impl Chart<'_> {
         let height = TOP + PLOT_HEIGHT + BOTTOM + legend.len().div_ceil(2) as f64 * LEGEND_ROW;
         let title = HtmlEscape(self.title);
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-             aria-label=\"{title}\">\n<style>\n{STYLE}{}</style>\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+             role=\"img\" aria-label=\"{title}\">\n<style>\n{STYLE}{}</style>\n\
              <path class=\"back\" d=\"M0 0H{WIDTH}V{height}H0Z\"/>\n\
              <text class=\"title\" x=\"{LEFT}\" y=\"18\">{title}</text>\n",
             colour_rules()
