@@ -120,7 +120,7 @@ expected: build ## keep the results of `make reproduce` as those that later ones
 	$(REPRODUCE) --write-expected $(EXPECTED) --commit "$$(git describe --always --dirty --abbrev=12)"
 
 picture: ## the README's picture: how the searches on GSM8k went in the last `make reproduce`
-	awk '/<svg .*aria-label="GSM8k"/ { on = 1 } on { sub(/.*<svg/, "<svg"); sub(/<\/svg>.*/, "</svg>"); \
+	awk '/<svg .*aria-label="GSM8k"/ { on = 1 } on { sub(/.*<svg/, "<svg xmlns=\"http://www.w3.org/2000/svg\""); sub(/<\/svg>.*/, "</svg>"); \
 		print } /<\/svg>/ { on = 0 }' reproduced/mini-table01-full/report.html \
 		| sed -E 's/var\(--[a-z0-9]+, ([^)]+)\)/\1/' > expected/mini/gsm8k.svg
 

@@ -84,7 +84,7 @@ impl Chart<'_> {
         let height = TOP + PLOT_HEIGHT + BOTTOM + legend.len().div_ceil(2) as f64 * LEGEND_ROW;
         let title = HtmlEscape(self.title);
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+            "<svg viewBox=\"0 0 {WIDTH} {height}\" \
              role=\"img\" aria-label=\"{title}\">\n<style>\n{STYLE}{}</style>\n\
              <path class=\"back\" d=\"M0 0H{WIDTH}V{height}H0Z\"/>\n\
              <text class=\"title\" x=\"{LEFT}\" y=\"18\">{title}</text>\n",
