@@ -8,6 +8,7 @@
 #include "gated.cu"
 #include "gather_rows.cu"
 #include "gemm_exact.cu"
+#include "gemm_fast.cu"
 #include "gram.cu"
 #include "log_probability.cu"
 #include "lora.cu"

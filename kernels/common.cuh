@@ -15,6 +15,7 @@
 #else
 
 #include "host/emulator.h"
+#include "host/matrix.h"
 
 #define DEVICE static inline
 #define KERNEL(n_threads) extern "C" void

@@ -81,6 +81,43 @@ DEVICE float widen(F16 x) {
 #endif
 }
 
+// A float rounded to bf16, to nearest, ties to even.
+DEVICE Bf16 narrow(float x) {
+#ifdef __CUDACC__
+  Bf16 narrowed;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(narrowed.bits) : "f"(x));
+  return narrowed;
+#else
+  const unsigned bits = bits_of(x);
+  if (x != x) return {0x7fff};
+  return {static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+#endif
+}
+
+// ---- neighbours written at once: the address is a multiple of the size of both ----
+
+DEVICE void store(float* to, float value) { *to = value; }
+DEVICE void store(Bf16* to, float value) { *to = narrow(value); }
+
+template <class T>
+struct alignas(2 * sizeof(T)) Two {
+  T values[2];
+};
+
+DEVICE void store2(float* to, float first, float second AND_HERE) {
+#ifndef __CUDACC__
+  host::check_aligned(to, 8, {file, line});
+#endif
+  *reinterpret_cast<Two<float>*>(to) = {first, second};
+}
+
+DEVICE void store2(Bf16* to, float first, float second AND_HERE) {
+#ifndef __CUDACC__
+  host::check_aligned(to, 4, {file, line});
+#endif
+  *reinterpret_cast<Two<Bf16>*>(to) = {narrow(first), narrow(second)};
+}
+
 // ---- four values at once: the address is a multiple of 16 ----
 
 DEVICE float4 load4(const float* from AND_HERE) {
@@ -184,5 +221,41 @@ DEVICE void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N_GROUPS) : "memory");
 #else
   host::wait_copies(N_GROUPS);
+#endif
+}
+
+// ---- tensor cores: operations of a warp, lane 4 g + t holding what is said of g and t ----
+
+// Reads four matrices of 8 x 8 numbers of 16 bits from shared memory. Lane 8 m + i passes where row
+// i of matrix m begins, a multiple of 16. `to[m]` becomes row g, columns 2 t and 2 t + 1, of
+// matrix m, the first in the low half.
+DEVICE void load_matrices(unsigned (&to)[4], const void* row AND_HERE) {
+#ifdef __CUDACC__
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
+#else
+  host::load_matrices(to, row, {file, line});
+#endif
+}
+
+// sums (16, 8) f32 += a (16, 16) bf16 times b (16, 8) bf16. Products are exact and sums f32, but
+// how hardware orders and rounds the sixteen additions is not specified: it is the same for every
+// call, and that is all that may be relied on. The host half adds them in f64, k in order, and
+// rounds once with what `sums` holds.
+//   a[0], a[1]  rows g and g + 8, columns 2 t and 2 t + 1; a[2], a[3] the same, 8 columns on
+//   b_0, b_1    rows 2 t and 2 t + 1, column g; the same, 8 rows on
+//   sums        row g, columns 2 t and 2 t + 1; the same of row g + 8
+DEVICE void multiply_add(float (&sums)[4], const unsigned (&a)[4], unsigned b_0,
+                         unsigned b_1 AND_HERE) {
+#ifdef __CUDACC__
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_0), "r"(b_1));
+#else
+  host::multiply_add(sums, a, b_0, b_1, {file, line});
 #endif
 }

@@ -6,6 +6,7 @@ mod kernels_common;
 
 use std::process::Command;
 
+use half::bf16;
 use kernels_common::values::{compare, values};
 use kernels_common::{Argument, Device, Failure, Launch, SANITIZER, SEEDS, launch};
 
@@ -28,7 +29,7 @@ const fn bug(name: &'static str, check: &'static str) -> Bug {
     Bug { name, n: 128, check, address: None, thread: None }
 }
 
-const BUGS: [Bug; 17] = [
+const BUGS: [Bug; 24] = [
     Bug { thread: RACE, ..bug("planted_missing_barrier", "bits") },
     Bug { thread: RACE, ..bug("planted_missing_second_barrier", "bits") },
     Bug { thread: RACE, ..bug("planted_missing_lane_barrier", "bits") },
@@ -46,6 +47,13 @@ const BUGS: [Bug; 17] = [
     bug("planted_unset_shared", "bits"),
     Bug { thread: RACE, ..bug("planted_racing_blocks", "bits") },
     bug("planted_unknown", "launch"),
+    Bug { thread: RACE, ..bug("planted_product_weak_wait", "bits") },
+    Bug { thread: RACE, ..bug("planted_product_missing_barrier", "bits") },
+    Bug { thread: RACE, ..bug("planted_product_early_copy", "bits") },
+    bug("planted_product_misaligned_row", "misaligned"),
+    bug("planted_product_bank_conflict", "bank-conflict"),
+    bug("planted_product_divergent", "divergent-warp"),
+    bug("planted_product_lost_half", "bits"),
 ];
 
 /// Runs a kernel that should reverse blocks of 64 values.
@@ -62,9 +70,30 @@ fn reverse(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
     compare(&out.read(), &wanted)
 }
 
+/// Runs a kernel that should multiply a matrix of (16, n) with itself, on tensor cores.
+fn product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
+    // Small whole numbers: any order of additions is exact.
+    let rows: Vec<f32> = values(1, 16 * n).iter().map(|x| (x * 8.0).round()).collect();
+    let dot = |i: usize, j: usize| -> f32 {
+        (0..n).map(|k| rows[i * n + k] * rows[j * n + k]).sum::<f32>() + 0.0
+    };
+    let wanted: Vec<f32> = (0..256).map(|at| dot(at / 16, at % 16)).collect();
+    let stored: Vec<u16> = rows.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
+    let (device, out) = (Device::new(&stored), Device::unset(256));
+    let what = Launch { name, grid: [1, 1, 1], block: 64, shared_bytes: 0, seed };
+    launch(what, &[&device, &out, &(n as i32)])?;
+    compare(&out.read(), &wanted)
+}
+
+/// Runs a kernel of `planted/` and compares what it gives.
+fn run(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
+    let run = if name.starts_with("planted_product") { product } else { reverse };
+    run(name, n, seed)
+}
+
 /// What the schedules find, the first of them.
 fn found(name: &str, n: usize) -> Option<Failure> {
-    SEEDS.into_iter().find_map(|seed| reverse(name, n, seed).err())
+    SEEDS.into_iter().find_map(|seed| run(name, n, seed).err())
 }
 
 #[test]
@@ -72,7 +101,8 @@ fn a_right_kernel_passes_every_check() {
     // Broken: the harness cries wolf.
     for n in [64, 128, 640] {
         for seed in 0..20 {
-            assert_eq!(reverse("planted_reverse", n, seed), Ok(()), "{n} seed {seed}");
+            assert_eq!(run("planted_reverse", n, seed), Ok(()), "{n} seed {seed}");
+            assert_eq!(run("planted_product", n, seed), Ok(()), "{n} seed {seed}");
         }
     }
 }
@@ -121,7 +151,7 @@ fn a_child_runs_one_bug() {
     let Ok(name) = std::env::var(CHILD) else { return };
     let bug = BUGS.into_iter().find(|bug| bug.name == name).unwrap();
     for seed in SEEDS {
-        let _ = reverse(bug.name, bug.n, seed);
+        let _ = run(bug.name, bug.n, seed);
     }
 }
 
@@ -168,5 +198,7 @@ fn launches_that_a_driver_would_refuse_are_refused() {
     let large = Launch { shared_bytes: 200 << 10, ..what };
     assert_eq!(refused(large, &[&device, &out, &64i32]), "shared-memory-limit");
     let few = Launch { name: "planted_uneven_shuffles", block: 16, ..what };
+    assert_eq!(refused(few, &[&device, &out, &64i32]), "partial-warp");
+    let few = Launch { name: "planted_product_divergent", ..few };
     assert_eq!(refused(few, &[&device, &out, &64i32]), "partial-warp");
 }

@@ -11,6 +11,7 @@
 //   shared-overrun       a write just outside of a shared array
 //   shared-memory-limit  more shared memory than sm_80 has
 //   misaligned           a vector access that a GPU would refuse
+//   bank-conflict        rows of one matrix that shared memory gives one after another
 //   unwaited-copy        a thread leaves before its asynchronous copies have arrived
 //   launch               an unknown kernel, arguments of other number or size, an impossible grid
 //
