@@ -21,6 +21,8 @@ KERNEL_TESTS := $(patsubst tests/%.rs,--test %,$(wildcard tests/kernels_*.rs))
 CUDA := target/cuda
 CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 \
 	nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
+# What reads machine code; these releases read what 13.0 writes.
+CUDA_READERS := nvidia-cuda-cuobjdump==13.2.78 nvidia-cuda-nvdisasm==13.2.78
 NVCC = $(firstword $(wildcard $(CUDA)/venv/lib/python3.*/site-packages/nvidia/cu13/bin/nvcc))
 
 .PHONY: help setup build static test lint format bench fuzz example testbed reproduce expected \
@@ -82,6 +84,9 @@ sanitize: setup ## the kernels' tests under AddressSanitizer with UBSan, then Th
 cuda-toolkit: ## the CUDA compiler, from PyPI, in target/cuda (500 MB)
 	@[ -n "$(NVCC)" ] || { python3 -m venv $(CUDA)/venv && \
 		$(CUDA)/venv/bin/pip install --quiet $(CUDA_PACKAGES); }
+	@[ -e $(dir $(NVCC))cuobjdump ] || \
+		$(CUDA)/venv/bin/pip install --quiet --no-deps $(CUDA_READERS) || \
+		echo "without cuobjdump and nvdisasm, PTX is looked at and not machine code" >&2
 
 kernels: cuda-toolkit ## the CUDA kernels, for all chips, and what must hold of them
 	kernels/compile.sh $(NVCC) $(CUDA)

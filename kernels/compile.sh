@@ -2,7 +2,9 @@
 # Compiles every kernel for sm_80, sm_90a and, as PTX, for later chips, and checks what came out:
 #   - nothing spills to local memory, and no kernel has a stack;
 #   - arithmetic rounds once, to nearest, where the source says so: no bare mul or add, which ptxas
-#     could fuse, nothing approximate, no denormal flushed;
+#     could fuse, nothing approximate, no denormal flushed. The kernels of precision `fast` are free
+#     in that, but those above v1 must use tensor cores;
+#   - no kernel touches local memory, where cuobjdump and nvdisasm stand beside NVCC to tell;
 #   - registers and shared memory are those of expected/kernels/resources.txt. `--write` keeps them.
 # Usage: kernels/compile.sh NVCC OUT [--write]
 set -euo pipefail
@@ -41,14 +43,43 @@ fi
 
 # The gate on the deterministic kernels: an instruction's name says how it rounds.
 "$nvcc" "${flags[@]}" -ptx -arch=compute_80 -o "$out/kernels.ptx" kernels/all.cu
+awk '/\.entry/ { is_fast = /_fast_/ } !is_fast' "$out/kernels.ptx" >"$out/deterministic.ptx"
 bare='^[[:space:]]*(@[^ ]+ )?((mul|add|sub|fma|mad|div|sqrt|rcp)(\.sat)?\.f(32|64)|[a-z0-9.]+\.(ftz|approx|full)[. ])'
-if grep -nE "$bare" "$out/kernels.ptx" >&2; then
+if grep -nE "$bare" "$out/deterministic.ptx" >&2; then
     echo "kernels: the lines above round otherwise than the source says" >&2
     exit 1
 fi
-n_rounded=$(grep -cE '(mul|add|sub|fma|div|sqrt)\.rn\.f(32|64)' "$out/kernels.ptx")
+n_rounded=$(grep -cE '(mul|add|sub|fma|div|sqrt)\.rn\.f(32|64)' "$out/deterministic.ptx")
 if [ "$n_rounded" -lt 100 ]; then
     echo "kernels: only $n_rounded rounded operations were found: the search is broken" >&2
+    exit 1
+fi
+
+# Tensor cores: lines of (kernel, whether it has any), from the machine code where it can be read.
+tensor_cores() { # which instruction, which file
+    awk -v instruction="$1" '
+        /\.entry|Function :/ { gsub(/\(/, " "); name = $3; n[name] += 0 }
+        $0 ~ instruction     { ++n[name] }
+        END                  { for (name in n) print name, (n[name] > 0 ? "yes" : "no") }' "$2"
+}
+tools=$(dirname "$nvcc") code=PTX
+if [ -x "$tools/cuobjdump" ] && [ -x "$tools/nvdisasm" ]; then
+    code=SASS
+    for chip in sm_80 sm_90a; do
+        "$tools/cuobjdump" -sass -arch "$chip" "$out/kernels.fatbin" >"$out/$chip.sass"
+        tensor_cores ' HMMA[.]' "$out/$chip.sass"
+        if awk '/Function :/ { name = $3 } / (LDL|STL)[. ]/ { print name ": " $0; bad = 1 }
+                END { exit !bad }' "$out/$chip.sass" >&2; then
+            echo "kernels: the lines above touch local memory on $chip" >&2
+            exit 1
+        fi
+    done >"$out/tensor_cores"
+else
+    tensor_cores 'mma[.]sync' "$out/kernels.ptx" >"$out/tensor_cores"
+fi
+if ! grep -qE '_fast_.*_v[2-9] yes$' "$out/tensor_cores" ||
+    grep -E '_fast_.*_v[2-9] no$' "$out/tensor_cores" >&2; then
+    echo "kernels: a kernel of precision fast has no tensor-core instruction in its $code" >&2
     exit 1
 fi
 
@@ -59,4 +90,5 @@ elif ! diff -u "$expected" "$out/resources.txt" >&2; then
     exit 1
 fi
 n_kernels=$(cut -f 1 "$out/resources.tsv" | uniq | wc -l)
-echo "kernels: $n_kernels for sm_80, sm_90a and PTX; no spills, every rounding named"
+echo "kernels: $n_kernels for sm_80, sm_90a and PTX; no spills, every rounding named," \
+    "tensor cores by $code"

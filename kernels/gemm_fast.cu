@@ -16,9 +16,9 @@
 //     products, 1024 multiply-adds each; 128 for the 16 KiB that the warps read from shared memory
 //     and 64 for the 8 KiB that arrive there, three quarters of its bandwidth. Warps of 64 x 32
 //     would need 192 + 64, all of it.
-//     Steps of 32 k arrive by asynchronous copies, three stages: two are under way while one is
-//     used, 1024 cycles ahead or more. A row of 64 bytes is four chunks of 16; chunk c of row r
-//     lies at c ^ (r / 2 % 4), so that the eight rows of a matrix, and the eight chunks that
+//     Steps of 32 k arrive by asynchronous copies in three stages: a copy has nearly two steps to
+//     arrive in, 1000 cycles or more. A row of 64 bytes is four chunks of 16; chunk c of row r lies
+//     at c ^ (r / 2 % 4), so that the eight rows of a matrix, and the eight chunks that
 //     neighbouring threads copy, lie in different banks. The fragments of the next 16 k are read
 //     while this one's are multiplied. Blocks run through 16 row tiles for each column tile: what
 //     264 of them read at a time is 33 tiles and not 265, and comes from L2.
