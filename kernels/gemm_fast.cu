@@ -2,14 +2,14 @@
 //
 //   c[i][j] = (c[i][j] +) sum over k of a[i][k] * w[j][k]
 //
-// a (n_rows, lda) bf16, w (n_out, ldw) bf16, c (n_rows, ldc) f32 or bf16. What c held is added once,
-// after the sum; bf16 is rounded once, at the end. The tile and the order of k are the same for any
-// number of rows, so a row has the same bits in any batch. They are not the CPU's bits: how a
-// tensor core rounds within its sixteen additions is not specified.
+// a (n_rows, lda) bf16, w (n_out, ldw) bf16, c (n_rows, ldc) f32 or bf16. What c held is added
+// once, after the sum; bf16 is rounded once, at the end. The tile and the order of k are the same
+// for any number of rows, so a row has the same bits in any batch. They are not the CPU's bits: how
+// a tensor core rounds within its sixteen additions is not specified.
 //
 // Floor: 2 n_rows n_out n_in operations on tensor cores, 989 TFLOP/s on an H200, 312 on an A100.
-// Gemma-7B's gate and up, 8192 rows: 8192 * 3072 * 49152 * 2 = 2.5 TFLOP, 2.5 ms a layer on an H200;
-// A, W and a C of bf16 are 1.2 GB, 0.24 ms: bound by arithmetic tenfold.
+// Gemma-7B's gate and up, 8192 rows: 8192 * 3072 * 49152 * 2 = 2.5 TFLOP, 2.5 ms a layer on an
+// H200; A, W and a C of bf16 are 1.2 GB, 0.24 ms: bound by arithmetic tenfold.
 // v1  a thread per output, in f32: two loads for each multiply-add, predicted 0.3 % of the peak.
 // v2  a tile of 128 x 128 outputs in four warps of 64 x 64, so two blocks share a multiprocessor
 //     and one multiplies while the other writes. Cycles of sm_80 for 16 k of a tile: 256 for the
