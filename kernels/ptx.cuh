@@ -242,9 +242,9 @@ DEVICE void load_matrices(unsigned (&to)[4], const void* row AND_HERE) {
 }
 
 // sums (16, 8) f32 += a (16, 16) bf16 times b (16, 8) bf16. Products are exact and sums f32, but
-// how hardware orders and rounds the sixteen additions is not specified: it is the same for every
-// call, and that is all that may be relied on. The host half adds them in f64, k in order, and
-// rounds once with what `sums` holds.
+// how hardware orders and rounds the sixteen additions is not specified. That it does the same for
+// every row, column and call is what batch invariance rests on, and for hardware to show. The host
+// half adds the products in f64, k in order, and rounds once with what `sums` holds.
 //   a[0], a[1]  rows g and g + 8, columns 2 t and 2 t + 1; a[2], a[3] the same, 8 columns on
 //   b_0, b_1    rows 2 t and 2 t + 1, column g; the same, 8 rows on
 //   sums        row g, columns 2 t and 2 t + 1; the same of row g + 8
