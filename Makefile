@@ -112,7 +112,7 @@ example: build ## the README's example, in target/example
 	rm -rf target/example
 	./target/release/model-swarms example --out target/example
 
-testbed: setup ## make the mini testbed again from its seed, in target/mini (an hour), and compare
+testbed: setup ## make the mini testbed again from its seed, in target/mini (half an hour), and compare
 	$(CARGO) build --release --locked --features train
 	./target/release/model-swarms testbed build --out target/mini
 	diff suites/mini/SHA256SUMS target/mini/SHA256SUMS
