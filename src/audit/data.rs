@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 pub use super::findings::{
-    DataReport, FileReport, Golds, Leaks, Majority, Repeats, Shared, SplitReport, Traps,
+    DataReport, FileReport, Golds, Leaks, Majority, Repeats, Shared, SplitReport, Traps, normalised,
 };
 
 use super::findings;

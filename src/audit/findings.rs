@@ -154,7 +154,7 @@ fn file_report(file: &File) -> FileReport {
 }
 
 /// A question's letters and digits in lower case, words separated by one blank.
-fn normalised(text: &str) -> String {
+pub fn normalised(text: &str) -> String {
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::audit::data::normalised;
 use crate::task::{Part, Split, prompt};
 
 /// How many of a task's test questions stand elsewhere, and what they were compared with. A
-/// question is the whole prompt, its options in their order; case and spaces do not count.
+/// question is the whole prompt, its options in their order; case and punctuation do not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Leaks {
     /// Test questions.
@@ -26,12 +27,16 @@ pub struct Leaks {
 
 /// Compares the test questions of `parts` with their validation questions and with `texts`.
 pub fn leaks(parts: &[Part], texts: &[String]) -> Leaks {
-    let texts: Vec<String> = texts.iter().map(|text| plain(text)).collect();
+    let texts: Vec<String> = texts.iter().map(|text| normalised(text)).collect();
     let mut leaks = Leaks { n_texts: texts.len(), ..Leaks::default() };
     for part in parts {
         let Some(dataset) = part.dataset() else { continue };
         let questions = |split: Split| -> Vec<String> {
-            dataset.items(split).iter().map(|item| plain(&prompt(dataset, &item.body))).collect()
+            dataset
+                .items(split)
+                .iter()
+                .map(|item| normalised(&prompt(dataset, &item.body)))
+                .collect()
         };
         let (test, dev) = (questions(Split::Test), questions(Split::Dev));
         let different: BTreeSet<&String> = test.iter().collect();
@@ -44,9 +49,4 @@ pub fn leaks(parts: &[Part], texts: &[String]) -> Leaks {
         leaks.in_texts += test.iter().filter(is_trained).count();
     }
     leaks
-}
-
-/// Words in small letters, a space between them.
-fn plain(text: &str) -> String {
-    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
