@@ -10,7 +10,7 @@
 use super::Isa;
 use super::buffer::{Buffer, PANEL, padded};
 use super::gemm::Tiles;
-use super::gemm_tiles::{Start, max_rows, tile};
+use super::gemm_tiles::{Left, Start, max_rows, tile};
 use super::ops::{scale, softmax_numerators};
 
 /// Sizes of the attention of one layer.
@@ -119,8 +119,8 @@ pub fn attend(
                     let a = scratch.queries.as_ptr();
                     let b = keys.as_ptr().add(j * head_dim);
                     let c = scratch.scores.as_mut_ptr().add(j);
-                    let (start, ahead) = (Start::Zero, &[]);
-                    tile(isa, n_rows, head_dim, a, head_dim, b, PANEL, c, capacity, start, ahead);
+                    let (left, start) = (Left::Rows(head_dim), Start::Zero);
+                    tile(isa, n_rows, head_dim, a, left, b, PANEL, c, capacity, start, &[]);
                 }
             }
 
@@ -142,8 +142,9 @@ pub fn attend(
                     let a = scratch.scores.as_ptr().add(seen.start);
                     let b = values.as_ptr().add(seen.start * v_stride + d);
                     let c = scratch.out.as_mut_ptr().add(d);
-                    let (n_steps, start, ahead) = (seen.len(), Start::Zero, &[]);
-                    tile(isa, n_rows, n_steps, a, capacity, b, v_stride, c, v_stride, start, ahead);
+                    let (left, start) = (Left::Rows(capacity), Start::Zero);
+                    let n_steps = seen.len();
+                    tile(isa, n_rows, n_steps, a, left, b, v_stride, c, v_stride, start, &[]);
                 }
             }
             for (r, sum) in sums.iter().enumerate().take(n_rows) {

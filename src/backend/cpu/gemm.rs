@@ -2,10 +2,10 @@
 //!
 //! W is packed into panels of 32 outputs (`packed`), which the innermost loop reads front to back;
 //! the next panel is asked for while this one is used. A is used block by block (at most
-//! [`ROW_BLOCK`] rows, and as many columns as fit a quarter of the second-level cache: it then
-//! stays there while all panels pass by). Bytes moved per call: W once per row block, A once, C
-//! once per block of A. Copying A's block together was tried: it gained nothing that its cost did
-//! not eat, as long as rows do not stand a power of two apart (`buffer`).
+//! [`ROW_BLOCK`] rows, and as many columns as fit a part of the second-level cache: it then stays
+//! there while all panels pass by). Bytes moved per call: W once per row block, A once, C once per
+//! block of A. Where enough panels pass by, the block of A is first copied in the order in which it
+//! is read, which gains 4 to 9 %; for fewer the copy costs what it gains.
 //!
 //! The inner dimension is walked in order, whatever the blocking: between blocks the sums rest in
 //! C, and storing an f32 loses nothing.
@@ -17,14 +17,18 @@ use rayon::prelude::*;
 use super::Isa;
 use super::buffer::{Buffer, PANEL};
 pub use super::gemm_tiles::Start;
-use super::gemm_tiles::{K_BLOCK, max_rows, tile};
+use super::gemm_tiles::{K_BLOCK, Left, max_rows, tile};
 use super::packed::Weights;
 
 /// Rows of A that are worked on at once: more of them pass over C more often, fewer over W.
 pub const ROW_BLOCK: usize = 192;
 
-/// Bytes of A that are worked on at once: a quarter of a second-level cache.
-const A_BYTES: usize = 1 << 19;
+/// Bytes of A that are worked on at once: 1,024 columns of a block of rows, which a second-level
+/// cache of 1 MiB holds. Fewer columns pass over C more often.
+const A_BYTES: usize = ROW_BLOCK * 1024 * size_of::<f32>();
+
+/// Panels from which on a block of A is copied.
+const COPIED_FROM: usize = 32;
 
 /// Rows to multiply: `n_rows` rows, `stride` apart, of which the first `n_in` values count.
 #[derive(Clone, Copy)]
@@ -41,6 +45,7 @@ pub struct Rows<'a> {
 #[derive(Default)]
 pub struct Scratch {
     widened: Buffer, // (K_BLOCK, 32)
+    copied: Buffer,  // a block of A
 }
 
 /// Who computes a product: the calling thread, or all threads of the pool. The bits are the same.
@@ -123,45 +128,65 @@ unsafe fn product(
     start: Start,
     scratch: &mut Scratch,
 ) {
+    let is_copied = panels.len() >= COPIED_FROM;
+    let Scratch { widened, copied } = scratch;
     for first_row in (0..a_rows.n_rows).step_by(ROW_BLOCK) {
         let n_rows = ROW_BLOCK.min(a_rows.n_rows - first_row);
         let tiles = Tiles::new(n_rows, max_rows(isa));
+        let a = Rows { data: &a_rows.data[first_row * a_rows.stride..], n_rows, ..a_rows };
         // Columns of A that stay in the second-level cache while all panels pass by.
         let n_kept = (A_BYTES / size_of::<f32>() / n_rows / K_BLOCK).max(1) * K_BLOCK;
-        let kept = (0..w.n_in().max(1)).step_by(n_kept);
-        let blocks = kept.flat_map(|first_kept| {
-            let end = (first_kept + n_kept).min(w.n_in().max(1));
-            panels.clone().enumerate().flat_map(move |(panel_idx, panel)| {
-                (first_kept..end).step_by(K_BLOCK).map(move |first_k| (panel_idx, panel, first_k))
-            })
-        });
-        for (panel_idx, panel, first_k) in blocks {
-            let n_steps = K_BLOCK.min(w.n_in() - first_k);
-            let start = if first_k == 0 { start } else { Start::FromC };
-            let b = w.block(panel, first_k, n_steps, &mut scratch.widened);
-            let next = w.stored(panel + 1, first_k, n_steps);
-            for (tile_idx, (first, rows)) in tiles.iter().enumerate() {
-                let ahead = share(next, tile_idx, tiles.n_tiles);
-                // SAFETY: A and C were checked to hold these rows, b has n_steps rows of 32,
-                // and c has room for every row and panel by the caller's promise.
-                unsafe {
-                    let c = c.add((first_row + first) * c_stride + panel_idx * PANEL);
-                    let a = a_rows.data.as_ptr().add((first_row + first) * a_rows.stride + first_k);
-                    tile(
-                        isa,
-                        rows,
-                        n_steps,
-                        a,
-                        a_rows.stride,
-                        b.as_ptr(),
-                        PANEL,
-                        c,
-                        c_stride,
-                        start,
-                        ahead,
-                    );
+        for first_kept in (0..w.n_in().max(1)).step_by(n_kept) {
+            let kept = first_kept..(first_kept + n_kept).min(w.n_in());
+            if is_copied {
+                copy(a, tiles, kept.clone(), copied);
+            }
+            let first_ks = (first_kept..kept.end.max(1)).step_by(K_BLOCK);
+            let blocks = panels.clone().enumerate().flat_map(|(panel_idx, panel)| {
+                first_ks.clone().map(move |first_k| (panel_idx, panel, first_k))
+            });
+            for (panel_idx, panel, first_k) in blocks {
+                let n_steps = K_BLOCK.min(w.n_in() - first_k);
+                let start = if first_k == 0 { start } else { Start::FromC };
+                let b = w.block(panel, first_k, n_steps, widened).as_ptr();
+                let next = w.stored(panel + 1, first_k, n_steps);
+                for (tile_idx, (first, rows)) in tiles.iter().enumerate() {
+                    let (a, left) = if is_copied {
+                        let place = (first_k - first_kept) * n_rows + first * n_steps;
+                        (&copied[place..], Left::Copied)
+                    } else {
+                        (&a.data[first * a.stride + first_k..], Left::Rows(a.stride))
+                    };
+                    let ahead = share(next, tile_idx, tiles.n_tiles);
+                    // SAFETY: A and C were checked to hold these rows, b has n_steps rows of 32,
+                    // and c has room for every row and panel by the caller's promise.
+                    unsafe {
+                        let c = c.add((first_row + first) * c_stride + panel_idx * PANEL);
+                        let a = a.as_ptr();
+                        tile(isa, rows, n_steps, a, left, b, PANEL, c, c_stride, start, ahead);
+                    }
                 }
             }
+        }
+    }
+}
+
+/// Copies columns `kept` of A, [`K_BLOCK`] of them after the other, and these tile by tile as
+/// (steps, rows of the tile): in the order in which the innermost loop reads them.
+fn copy(a: Rows, tiles: Tiles, kept: Range<usize>, copied: &mut Buffer) {
+    copied.grow(kept.len() * a.n_rows);
+    let mut rest = &mut copied[..];
+    for first_k in kept.clone().step_by(K_BLOCK) {
+        let n_steps = K_BLOCK.min(kept.end - first_k);
+        for (first, rows) in tiles.iter() {
+            let (tile, after) = rest.split_at_mut(n_steps * rows);
+            let values = &a.data[first * a.stride + first_k..];
+            for (step, places) in tile.chunks_exact_mut(rows).enumerate() {
+                for (row, place) in places.iter_mut().enumerate() {
+                    *place = values[row * a.stride + step];
+                }
+            }
+            rest = after;
         }
     }
 }
@@ -215,6 +240,7 @@ mod tests {
             (12, 7, 32),
             (13, 256, 31),
             (25, 257, 65),
+            (203, 1100, 1030),
         ] {
             let mut a = Matrix::zeros(n_rows, n_in);
             let stride = a.stride();

@@ -28,6 +28,15 @@ pub enum Start {
     FromC,
 }
 
+/// How the values of A stand.
+#[derive(Debug, Clone, Copy)]
+pub enum Left {
+    /// Row by row, so many values apart.
+    Rows(usize),
+    /// Step by step, the rows of the tile side by side.
+    Copied,
+}
+
 /// The most rows of one tile.
 pub fn max_rows(isa: Isa) -> usize {
     match isa {
@@ -40,9 +49,9 @@ pub fn max_rows(isa: Isa) -> usize {
 /// One tile: `n_rows` (at most [`max_rows`]) by 32.
 ///
 /// # Safety
-/// `a` points at n_rows rows of n_steps values, `a_stride` apart; `b` at n_steps rows of 32 values,
-/// `b_stride` apart; `c` at n_rows rows of 32 values, `c_stride` apart, that nobody else uses.
-/// `ahead` are bytes that will be read soon.
+/// `a` points at n_rows rows of n_steps values, which stand as `left` says; `b` at n_steps
+/// rows of 32 values, `b_stride` apart; `c` at n_rows rows of 32 values, `c_stride` apart, that
+/// nobody else uses. `ahead` are bytes that will be read soon.
 #[inline]
 #[allow(clippy::too_many_arguments)] // pointer, stride, pointer, stride: a kernel's argument list
 pub unsafe fn tile(
@@ -50,7 +59,7 @@ pub unsafe fn tile(
     n_rows: usize,
     n_steps: usize,
     a: *const f32,
-    a_stride: usize,
+    left: Left,
     b: *const f32,
     b_stride: usize,
     c: *mut f32,
@@ -59,13 +68,23 @@ pub unsafe fn tile(
     ahead: &[u8],
 ) {
     debug_assert!(n_rows <= max_rows(isa));
+    let (is_copied, stride) = match left {
+        Left::Rows(stride) => (false, stride),
+        Left::Copied => (true, n_rows),
+    };
     macro_rules! by_rows {
         ($module:ident: $($rows:literal)*) => {
-            match n_rows {
+            match (n_rows, is_copied) {
                 // SAFETY: the caller's promise; an `Isa` exists only where the machine has it.
-                $($rows => unsafe {
-                    $module::tile::<$rows>(
-                        n_steps, a, a_stride, b, b_stride, c, c_stride, start, ahead,
+                $(($rows, false) => unsafe {
+                    $module::tile::<$rows, false>(
+                        n_steps, a, stride, b, b_stride, c, c_stride, start, ahead,
+                    )
+                },
+                // SAFETY: as above.
+                ($rows, true) => unsafe {
+                    $module::tile::<$rows, true>(
+                        n_steps, a, stride, b, b_stride, c, c_stride, start, ahead,
                     )
                 },)*
                 _ => unreachable!("a tile has at most {} rows", max_rows(isa)),
@@ -101,7 +120,7 @@ mod avx512 {
     /// As [`super::tile`]; the machine has AVX-512F.
     #[target_feature(enable = "avx512f")]
     #[allow(clippy::too_many_arguments)]
-    pub unsafe fn tile<const ROWS: usize>(
+    pub unsafe fn tile<const ROWS: usize, const COPIED: bool>(
         n_steps: usize,
         mut a: *const f32,
         a_stride: usize,
@@ -112,6 +131,7 @@ mod avx512 {
         start: Start,
         ahead: &[u8],
     ) {
+        let (a_row, a_step) = if COPIED { (1, ROWS) } else { (a_stride, 1) };
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
         let (mut next, bytes_per_step) = spread(ahead, n_steps, b);
         // SAFETY: every address below lies in the ranges that the caller promises.
@@ -128,11 +148,11 @@ mod avx512 {
                 let b0 = _mm512_loadu_ps(b);
                 let b1 = _mm512_loadu_ps(b.add(16));
                 for (i, row) in sums.iter_mut().enumerate() {
-                    let a_i = _mm512_set1_ps(*a.add(i * a_stride));
+                    let a_i = _mm512_set1_ps(*a.add(i * a_row));
                     row[0] = _mm512_fmadd_ps(a_i, b0, row[0]);
                     row[1] = _mm512_fmadd_ps(a_i, b1, row[1]);
                 }
-                a = a.add(1);
+                a = a.wrapping_add(a_step);
                 b = b.wrapping_add(b_stride);
             }
             for (i, row) in sums.iter().enumerate() {
@@ -152,7 +172,7 @@ mod avx2 {
     /// As [`super::tile`]; the machine has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
     #[allow(clippy::too_many_arguments)]
-    pub unsafe fn tile<const ROWS: usize>(
+    pub unsafe fn tile<const ROWS: usize, const COPIED: bool>(
         n_steps: usize,
         a: *const f32,
         a_stride: usize,
@@ -163,6 +183,7 @@ mod avx2 {
         start: Start,
         ahead: &[u8],
     ) {
+        let (a_row, a_step) = if COPIED { (1, ROWS) } else { (a_stride, 1) };
         for first_col in [0, PANEL / 2] {
             let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
             // SAFETY: every address below lies in the ranges that the caller promises.
@@ -183,11 +204,11 @@ mod avx2 {
                     let b0 = _mm256_loadu_ps(b);
                     let b1 = _mm256_loadu_ps(b.add(8));
                     for (i, row) in sums.iter_mut().enumerate() {
-                        let a_i = _mm256_set1_ps(*a.add(i * a_stride));
+                        let a_i = _mm256_set1_ps(*a.add(i * a_row));
                         row[0] = _mm256_fmadd_ps(a_i, b0, row[0]);
                         row[1] = _mm256_fmadd_ps(a_i, b1, row[1]);
                     }
-                    a = a.add(1);
+                    a = a.wrapping_add(a_step);
                     b = b.wrapping_add(b_stride);
                 }
                 for (i, row) in sums.iter().enumerate() {
@@ -205,7 +226,7 @@ mod scalar {
     /// # Safety
     /// As [`super::tile`].
     #[allow(clippy::too_many_arguments)]
-    pub unsafe fn tile<const ROWS: usize>(
+    pub unsafe fn tile<const ROWS: usize, const COPIED: bool>(
         n_steps: usize,
         a: *const f32,
         a_stride: usize,
@@ -216,6 +237,7 @@ mod scalar {
         start: Start,
         _ahead: &[u8],
     ) {
+        let (a_row, a_step) = if COPIED { (1, ROWS) } else { (a_stride, 1) };
         for i in 0..ROWS {
             for j in 0..PANEL {
                 // SAFETY: every address below lies in the ranges that the caller promises.
@@ -223,7 +245,8 @@ mod scalar {
                     let c_ij = c.add(i * c_stride + j);
                     let mut sum = if start == Start::FromC { *c_ij } else { 0.0 };
                     for p in 0..n_steps {
-                        sum = (*a.add(i * a_stride + p)).mul_add(*b.add(p * b_stride + j), sum);
+                        sum =
+                            (*a.add(i * a_row + p * a_step)).mul_add(*b.add(p * b_stride + j), sum);
                     }
                     *c_ij = sum;
                 }
