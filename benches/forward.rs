@@ -15,9 +15,9 @@ use common::{Bench, Size, Timed, Work};
 use model_swarms::adapter::Expert;
 use model_swarms::backend::cpu::Isa;
 use model_swarms::backend::cpu::gemm::Workers;
-use model_swarms::model::decode::{Generated, Job, Report, generate};
-use model_swarms::model::lora::{Adapted, Places};
-use model_swarms::model::{Application, Model};
+use model_swarms::model::decode::{Generated, Job, Report};
+use model_swarms::model::lora::Places;
+use model_swarms::model::{Adapted, Application, Model};
 use model_swarms::tensors::Dtype;
 
 const N_PROMPT: usize = 60;
@@ -75,9 +75,11 @@ fn rank_case(
     for application in [Application::Merged, Application::Unmerged] {
         let model = Model::open(&folder.join("base"), isa, Some(application)).expect("a base");
         let places = Places::find(expert.layout(), &model.config, folder).expect("its adapter");
-        let adapted = [model.adapt(&places, &adapter)];
-        let run =
-            |adapted: &[Adapted]| generate(&model, adapted, &jobs, &[], batch, Report::Logits);
+        let adapted = model.adapt(&places, &[&adapter]).expect("an adapter of the base");
+        let run = |adapted: &Adapted| {
+            let answers = model.generate(adapted, &jobs, &[], Some(batch), Report::Logits);
+            answers.expect("answers")
+        };
         answers.push(run(&adapted));
         let name = format!("{row} {application:?}");
         let timed = bench.time("forward", &name, Work::Flop(flop), Workers::All, || {
@@ -91,7 +93,7 @@ fn rank_case(
         seconds.extend(timed);
         if application == Application::Merged {
             let merge = || {
-                model.adapt(&places, &adapter);
+                model.adapt(&places, &[&adapter]).expect("an adapter of the base");
             };
             let name = format!("{row} Merged merging");
             let bytes = 2 * model.adapted_bytes(); // the base's read, the copy written

@@ -13,10 +13,9 @@ use model_swarms::adapter::{Adapter, Pool, materialise_into};
 use model_swarms::backend::cpu::Isa;
 use model_swarms::backend::cpu::gemm::Workers;
 use model_swarms::model::Model;
-use model_swarms::model::decode::{DEFAULT_BATCH, Generated, Job, Report, generate};
-use model_swarms::model::lora::{Adapted, Places};
+use model_swarms::model::decode::{Generated, Job, Report};
+use model_swarms::model::lora::Places;
 use model_swarms::tensors::Dtype;
-use rayon::prelude::*;
 
 const N_EXPERTS: usize = 10;
 const N_NEW: usize = 10;
@@ -44,12 +43,10 @@ fn main() {
     let locations: Vec<&[f64]> = locations.iter().map(Vec::as_slice).collect();
 
     let mut adapters = Vec::new();
-    let mut iteration = |locations: &[&[f64]], batch: usize| -> Vec<Generated> {
+    let mut iteration = |locations: &[&[f64]], batch: Option<usize>| -> Vec<Generated> {
         materialise_into(isa, &pool, locations, &mut adapters);
-        let adapted: Vec<Adapted> = adapters[..locations.len()]
-            .par_iter()
-            .map(|adapter: &Adapter| model.adapt(&places, adapter))
-            .collect();
+        let adapted: Vec<&Adapter> = adapters[..locations.len()].iter().collect();
+        let adapted = model.adapt(&places, &adapted).expect("an adapter of the base");
         let jobs: Vec<Job> = (0..locations.len())
             .flat_map(|adapter_idx| {
                 let job = move |tokens| Job { adapter_idx, tokens, max_new_tokens: N_NEW };
@@ -57,19 +54,20 @@ fn main() {
             })
             .collect();
         // No token ends an answer: so the work is known.
-        generate(&model, &adapted, &jobs, &[], batch, Report::Tokens)
+        let answers = model.generate(&adapted, &jobs, &[], batch, Report::Tokens);
+        answers.expect("answers")
     };
     // A particle that is measured alone, in other batches, answers as it does among the others.
-    let answers = iteration(&locations, DEFAULT_BATCH);
+    let answers = iteration(&locations, None);
     let last = n_particles - 1;
-    assert_eq!(answers[last * n_prompts..], iteration(&locations[last..], 7)[..], "{name}");
+    assert_eq!(answers[last * n_prompts..], iteration(&locations[last..], Some(7))[..], "{name}");
 
     let lens = prompts.iter().map(Vec::len);
     let n_tokens = n_particles * lens.clone().map(|len| len + N_NEW).sum::<usize>();
     let flop = n_particles as f64 * lens.map(|len| sizes.flop(len, N_NEW)).sum::<f64>();
     let row = format!("{name}: {n_particles} particles x {n_prompts} prompts, {n_tokens} tokens");
     let timed = bench.time("iteration", name, Work::Flop(flop), Workers::All, || {
-        iteration(&locations, DEFAULT_BATCH);
+        iteration(&locations, None);
     });
     let mut table = Table::new("iteration: materialise, merge, answer, on all threads");
     table.set(&row, "seconds", timed.map(|timed| format!("{:.2}", timed.seconds)));

@@ -62,9 +62,9 @@ pub struct RunArgs {
     /// What computes.
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceArg,
-    /// Sequences that share a batch; changes the speed only.
-    #[arg(long, default_value_t = crate::model::decode::DEFAULT_BATCH, value_parser = batch)]
-    pub batch: usize,
+    /// Sequences that share a batch, else as suits the device; changes the speed only.
+    #[arg(long, value_parser = batch)]
+    pub batch: Option<usize>,
     /// How adapters are applied; by default as is faster at the model's size.
     #[arg(long, value_enum)]
     pub adapters: Option<AdaptersArg>,

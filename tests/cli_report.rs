@@ -21,7 +21,8 @@ fn small_table(inputs: &Inputs, testbed: &Path, seeds: &[u64]) -> Results {
     (suite.smoke.dev, suite.smoke.test) = (4, 8);
     (suite.smoke.budget, suite.smoke.cap) = (24, 24);
     suite.smoke.seeds = seeds.to_vec();
-    let options = Options { isa: Isa::from_environment().unwrap(), application: None, batch: 16 };
+    let options =
+        Options { isa: Isa::from_environment().unwrap(), application: None, batch: Some(16) };
     let (testbed, scale) = (Testbed::open(testbed).unwrap(), Scale::Smoke);
     let out = inputs.folder.join("out");
     reproduce(&Request { suite, testbed, scale, seed: None, out, options }, &mut |_| ()).unwrap()

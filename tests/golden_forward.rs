@@ -7,9 +7,9 @@ use std::path::Path;
 use model_swarms::adapter::Expert;
 use model_swarms::backend::cpu::Isa;
 use model_swarms::model::config::eos_ids;
-use model_swarms::model::decode::{Generated, Job, Report, generate};
-use model_swarms::model::lora::{Adapted, Places};
-use model_swarms::model::{Application, Model};
+use model_swarms::model::decode::{Generated, Job, Report};
+use model_swarms::model::lora::Places;
+use model_swarms::model::{Adapted, Application, Model};
 use model_swarms::tensors::Tensors;
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ fn check_model(forward: &Path, folder: &Path, application: Application) -> usize
     for case in cases {
         let name = case["adapter"].as_str();
         println!("{} {} {application:?}", golden["model"], name.unwrap_or("base"));
-        let adapted = name.map_or(Adapted::Base, |name| {
+        let adapted = name.map_or_else(Adapted::base, |name| {
             let (owner, adapter) =
                 name.split_once('/').map_or((folder.to_path_buf(), name), |(owner, adapter)| {
                     (forward.join(owner), adapter)
@@ -59,7 +59,7 @@ fn check_model(forward: &Path, folder: &Path, application: Application) -> usize
             .iter()
             .map(|tokens| Job { adapter_idx: 0, tokens, max_new_tokens: 16 })
             .collect();
-        let ours = generate(&model, &[adapted], &jobs, &eos, 7, Report::Logits);
+        let ours = model.generate(&adapted, &jobs, &eos, Some(7), Report::Logits).unwrap();
         let shape = [prompts.len(), model.config.vocab_size];
         let logits = expected.get(case["logits"].as_str().unwrap(), &shape).unwrap().to_f32();
         for (i, ours) in ours.iter().enumerate() {
@@ -80,7 +80,7 @@ fn compare(prompt_idx: usize, ours: &Generated, logits: &[f32], output: &Value) 
 fn adapt(model: &Model, dir: &Path) -> Adapted {
     let expert = Expert::open(dir).unwrap();
     let places = Places::find(expert.layout(), &model.config, dir).unwrap();
-    model.adapt(&places, &expert.to_adapter())
+    model.adapt(&places, &[&expert.to_adapter()]).unwrap()
 }
 
 fn ids(value: &Value) -> Vec<u32> {

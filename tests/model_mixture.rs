@@ -2,16 +2,14 @@
 
 mod common;
 
-use model_swarms::adapter::Expert;
+use model_swarms::adapter::{Adapter, Expert};
 use model_swarms::backend::cpu::Isa;
 use model_swarms::example;
-use model_swarms::model::decode::{Job, Report, TextJob, generate, log_likelihoods};
-use model_swarms::model::embed::{EmbedJob, mean_hidden};
-use model_swarms::model::lora::{Adapted, Places};
-use model_swarms::model::mixture::{
-    MixedJob, MixedText, Share, generate_mixed, log_likelihoods_mixed,
-};
-use model_swarms::model::{Application, Model};
+use model_swarms::model::decode::{Job, Report, TextJob};
+use model_swarms::model::embed::EmbedJob;
+use model_swarms::model::lora::Places;
+use model_swarms::model::mixture::{MixedJob, MixedText, Share};
+use model_swarms::model::{Adapted, Application, Model};
 use model_swarms::tensors::Tensors;
 
 use common::{golden_roots, read_json};
@@ -34,38 +32,36 @@ impl Example {
         Self { model, dir }
     }
 
-    fn expert(&self, expert_idx: usize) -> Adapted {
-        let (expert, places) = self.open(expert_idx);
-        self.model.adapt(&places, &expert.to_adapter())
+    /// These experts, their updates times a factor: with a large one they hardly agree.
+    fn experts(&self, expert_idxs: &[usize], factor: f32) -> Adapted {
+        let (adapters, places) = self.open(expert_idxs, factor);
+        self.model.adapt(&places, &adapters.iter().collect::<Vec<_>>()).unwrap()
     }
 
-    /// The expert with a much larger update, so that it hardly agrees with others.
-    fn opinionated(&self, expert_idx: usize) -> Adapted {
-        let (expert, places) = self.open(expert_idx);
-        let mut adapter = expert.to_adapter();
-        adapter.data.iter_mut().for_each(|x| *x *= 2.5);
-        self.model.adapt(&places, &adapter)
-    }
-
-    fn open(&self, expert_idx: usize) -> (Expert, Places) {
-        let path = self.dir.path().join("experts").join(example::EXPERTS[expert_idx]);
-        let expert = Expert::open(&path).unwrap();
-        let places = Places::find(expert.layout(), &self.model.config, &path).unwrap();
-        (expert, places)
+    fn open(&self, expert_idxs: &[usize], factor: f32) -> (Vec<Adapter>, Places) {
+        let path = |idx: &usize| self.dir.path().join("experts").join(example::EXPERTS[*idx]);
+        let open = |idx: &usize| {
+            let mut adapter = Expert::open(&path(idx)).unwrap().to_adapter();
+            adapter.data.iter_mut().for_each(|x| *x *= factor);
+            adapter
+        };
+        let adapters: Vec<Adapter> = expert_idxs.iter().map(open).collect();
+        let layout = &adapters[0].layout;
+        let places = Places::find(layout, &self.model.config, self.dir.path()).unwrap();
+        (adapters, places)
     }
 
     /// What one expert continues.
-    fn alone(&self, expert: &Adapted, prompts: &[Vec<u32>]) -> Vec<Vec<u32>> {
-        let job = |tokens| Job { adapter_idx: 0, tokens, max_new_tokens: N_NEW };
+    fn alone(&self, experts: &Adapted, idx: usize, prompts: &[Vec<u32>]) -> Vec<Vec<u32>> {
+        let job = |tokens| Job { adapter_idx: idx, tokens, max_new_tokens: N_NEW };
         let jobs: Vec<Job> = prompts.iter().map(|tokens| job(tokens)).collect();
-        let experts = std::slice::from_ref(expert);
-        let done = generate(&self.model, experts, &jobs, &EOS, 5, Report::Tokens);
+        let done = self.model.generate(experts, &jobs, &EOS, Some(5), Report::Tokens).unwrap();
         done.into_iter().map(|done| done.tokens).collect()
     }
 
     fn together(
         &self,
-        experts: &[Adapted],
+        experts: &Adapted,
         prompts: &[Vec<u32>],
         shares: &[Vec<Share>],
         batch: usize,
@@ -75,15 +71,14 @@ impl Example {
             .zip(shares)
             .map(|(tokens, shares)| MixedJob { shares, tokens, max_new_tokens: N_NEW })
             .collect();
-        generate_mixed(&self.model, experts, &jobs, &EOS, batch)
+        self.model.generate_mixed(experts, &jobs, &EOS, Some(batch)).unwrap()
     }
 
     /// softmax of an expert's logits behind a prompt.
-    fn probabilities(&self, expert: &Adapted, tokens: &[u32]) -> Vec<f64> {
-        let job = Job { adapter_idx: 0, tokens, max_new_tokens: 0 };
-        let experts = std::slice::from_ref(expert);
-        let done = generate(&self.model, experts, &[job], &EOS, 1, Report::Logits).remove(0);
-        let logits = done.logits.unwrap();
+    fn probabilities(&self, experts: &Adapted, idx: usize, tokens: &[u32]) -> Vec<f64> {
+        let job = Job { adapter_idx: idx, tokens, max_new_tokens: 0 };
+        let done = self.model.generate(experts, &[job], &EOS, Some(1), Report::Logits).unwrap();
+        let logits = done[0].logits.as_ref().unwrap();
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let parts: Vec<f64> = logits.iter().map(|z| f64::from(z - max).exp()).collect();
         let sum: f64 = parts.iter().sum();
@@ -107,15 +102,18 @@ fn an_expert_with_all_the_weight_answers_as_it_does_alone() {
     // Broken: a mixture would not be made of its experts' own answers.
     let example = Example::new();
     let prompts = prompts(11);
-    let (beside, places) = example.open(4);
-    let beside = Adapted::beside(&places, &beside.to_adapter());
-    let experts = [example.expert(0), beside, Adapted::Base];
-    let wanted: Vec<_> = experts.iter().map(|expert| example.alone(expert, &prompts)).collect();
+    let experts = example.experts(&[0, 4, 7], 1.0);
+    let wanted = [0, 1, 2].map(|idx| example.alone(&experts, idx, &prompts));
     assert_ne!(wanted[0], wanted[1]);
     for (expert_idx, wanted) in wanted.iter().enumerate() {
         let all = vec![shares(&[(expert_idx, 1.0)]); prompts.len()];
         assert_eq!(example.together(&experts, &prompts, &all, 4), *wanted, "{expert_idx}");
     }
+    let (adapters, places) = example.open(&[0, 4, 7], 1.0);
+    let adapters: Vec<&Adapter> = adapters.iter().collect();
+    let beside = example.model.adapt_beside(&places, &adapters).unwrap();
+    let all = vec![shares(&[(1, 1.0)]); prompts.len()];
+    assert_eq!(example.together(&beside, &prompts, &all, 4), wanted[1], "beside");
     // Each prompt by another expert, and by others at its side that hardly weigh.
     let each: Vec<_> = (0..prompts.len()).map(|i| shares(&[(i % 3, 1.0)])).collect();
     let nearly: Vec<_> = (0..prompts.len())
@@ -133,8 +131,8 @@ fn an_expert_with_all_the_weight_answers_as_it_does_alone() {
 fn equal_experts_answer_as_either() {
     // Broken: weights would not be those of an average.
     let example = Example::new();
-    let (prompts, experts) = (prompts(9), [example.expert(2), example.expert(2)]);
-    let wanted = example.alone(&experts[0], &prompts);
+    let (prompts, experts) = (prompts(9), example.experts(&[2, 2], 1.0));
+    let wanted = example.alone(&experts, 0, &prompts);
     for weights in [[0.5, 0.5], [0.9, 0.1], [1.0 / 3.0, 2.0 / 3.0]] {
         let both = vec![shares(&[(0, weights[0]), (1, weights[1])]); prompts.len()];
         assert_eq!(example.together(&experts, &prompts, &both, 3), wanted, "{weights:?}");
@@ -146,7 +144,7 @@ fn a_mixture_takes_the_token_that_is_most_probable_on_average() {
     // Broken: logits would be mixed, or experts go on from answers of their own.
     let example = Example::new();
     let prompts = prompts(16);
-    let experts = [0, 4, 7, 9].map(|expert_idx| example.opinionated(expert_idx));
+    let experts = example.experts(&[0, 4, 7, 9], 2.5);
     let of: [&[(usize, f64)]; 3] = [
         &[(0, 0.28), (1, 0.26), (2, 0.24), (3, 0.22)],
         &[(0, 0.1), (1, 0.3), (2, 0.3), (3, 0.3)],
@@ -160,7 +158,7 @@ fn a_mixture_takes_the_token_that_is_most_probable_on_average() {
         for (step, token) in found.iter().enumerate() {
             let mut mixed = vec![0.0; example.model.config.vocab_size];
             for share in &shares[i] {
-                let own = example.probabilities(&experts[share.expert_idx], &tokens);
+                let own = example.probabilities(&experts, share.expert_idx, &tokens);
                 mixed.iter_mut().zip(own).for_each(|(sum, p)| *sum += share.weight * p);
             }
             let best = (0..mixed.len()).fold(0, |a, b| if mixed[b] > mixed[a] { b } else { a });
@@ -169,8 +167,8 @@ fn a_mixture_takes_the_token_that_is_most_probable_on_average() {
         }
         assert!(found.len() == N_NEW || found.last() == Some(&EOS[0]), "prompt {i}");
         let alone = |share: &Share| {
-            let expert = &experts[share.expert_idx];
-            example.alone(expert, std::slice::from_ref(&prompts[i])).remove(0)
+            let prompt = std::slice::from_ref(&prompts[i]);
+            example.alone(&experts, share.expert_idx, prompt).remove(0)
         };
         n_of_nobody += usize::from(shares[i].iter().all(|share| alone(share) != *found));
     }
@@ -182,7 +180,7 @@ fn batches_threads_and_neighbours_change_no_answer() {
     // Broken: an answer would depend on what else is asked.
     let example = Example::new();
     let prompts = prompts(13);
-    let experts = [1, 5, 8].map(|expert_idx| example.opinionated(expert_idx));
+    let experts = example.experts(&[1, 5, 8], 2.5);
     let shares: Vec<_> = (0..prompts.len())
         .map(|i| match i % 4 {
             0 => shares(&[(0, 0.5), (1, 0.25), (2, 0.25)]),
@@ -209,20 +207,20 @@ fn texts_are_as_likely_as_their_experts_find_them_on_average() {
     // Broken: a perplexity of several experts would be that of another mixture.
     let example = Example::new();
     let texts: Vec<Vec<u32>> = prompts(6).into_iter().filter(|text| text.len() > 2).collect();
-    let experts = [example.expert(0), example.expert(4)];
+    let experts = example.experts(&[0, 4], 1.0);
     let scored = |text: &Vec<u32>| (0..text.len()).map(|i| i > 0 && i % 3 != 1).collect();
     let scored: Vec<Vec<bool>> = texts.iter().map(scored).collect();
     let mixed = |shares: &[Share], batch: usize| {
         let job = |(tokens, scored)| MixedText { shares, tokens, scored };
         let jobs: Vec<MixedText> =
             texts.iter().zip(&scored).map(|(t, s)| job((&t[..], &s[..]))).collect();
-        log_likelihoods_mixed(&example.model, &experts, &jobs, batch)
+        example.model.log_likelihoods_mixed(&experts, &jobs, Some(batch)).unwrap()
     };
     for expert_idx in [0, 1] {
         let job = |(tokens, scored)| TextJob { adapter_idx: expert_idx, tokens, scored };
         let jobs: Vec<TextJob> =
             texts.iter().zip(&scored).map(|(t, s)| job((&t[..], &s[..]))).collect();
-        let alone = log_likelihoods(&example.model, &experts, &jobs, 2);
+        let alone = example.model.log_likelihoods(&experts, &jobs, Some(2)).unwrap();
         for (found, wanted) in mixed(&shares(&[(expert_idx, 1.0)]), 2).iter().zip(alone) {
             assert!((found - wanted).abs() < 1e-5 * wanted.abs(), "{found} {wanted}");
         }
@@ -234,7 +232,7 @@ fn texts_are_as_likely_as_their_experts_find_them_on_average() {
         let mut wanted = 0.0;
         for at in (1..texts[i].len()).filter(|at| scored[i][*at]) {
             let p = |share: &Share| {
-                let own = example.probabilities(&experts[share.expert_idx], &texts[i][..at]);
+                let own = example.probabilities(&experts, share.expert_idx, &texts[i][..at]);
                 share.weight * own[texts[i][at] as usize]
             };
             wanted += both.iter().map(p).sum::<f64>().ln();
@@ -251,7 +249,7 @@ fn a_text_is_the_mean_of_its_hidden_states() {
     let embed = |jobs: &[(&[u32], &[bool])], batch: usize| {
         let jobs: Vec<EmbedJob> =
             jobs.iter().map(|(tokens, counts)| EmbedJob { tokens, counts }).collect();
-        mean_hidden(&example.model, &jobs, batch)
+        example.model.mean_hidden(&jobs, Some(batch)).unwrap()
     };
     let (all, none) = (vec![true; 450], vec![false; 450]);
     // What follows changes nothing of what was read before it.
@@ -287,7 +285,7 @@ fn golden_hidden_states() {
         let states = file.get("debug.base.prompt7.hidden4", &[n, dim]).unwrap().to_f32();
         let counts: Vec<bool> = (0..n).map(|at| at > 0).collect();
         let job = EmbedJob { tokens: &ids, counts: &counts };
-        let found = mean_hidden(&model, &[job], 1).remove(0);
+        let found = model.mean_hidden(&[job], Some(1)).unwrap().remove(0);
         for (i, found) in found.iter().enumerate() {
             let sum: f64 = (1..n).map(|at| f64::from(states[at * dim + i])).sum();
             let wanted = sum / (n - 1) as f64;

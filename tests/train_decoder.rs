@@ -4,10 +4,10 @@
 use model_swarms::adapter::Expert;
 use model_swarms::backend::cpu::Isa;
 use model_swarms::example;
-use model_swarms::model::decode::{Job, Report, generate};
-use model_swarms::model::lora::{Adapted, Places};
+use model_swarms::model::decode::{Job, Report};
+use model_swarms::model::lora::Places;
 use model_swarms::model::weights::LINEARS;
-use model_swarms::model::{Application, Model};
+use model_swarms::model::{Adapted, Application, Model};
 use model_swarms::tensors::Tensors;
 use model_swarms::train::decoder::{Decoder, Sizes, State};
 use model_swarms::train::linear::Lora;
@@ -56,16 +56,20 @@ fn trained_and_run_decoders_agree() {
         }
     }
     let places = Places::find(expert.layout(), config, &path).unwrap();
-    let adapted = [Adapted::Base, model.adapt(&places, &expert.to_adapter())];
+    let adapted = model.adapt(&places, &[&expert.to_adapter()]).unwrap();
+    let adapted = [Adapted::base(), adapted];
     let prompt: Vec<u32> = vec![2, 300, 301, 345, 700, 701, 12, 999, 400, 401, 402];
     for (adapted, scale) in adapted.into_iter().zip([None, Some(2.0)]) {
         let job = Job { adapter_idx: 0, tokens: &prompt, max_new_tokens: 1 };
-        let run = generate(&model, &[adapted], &[job], &[], 1, Report::Logits);
+        let run = model.generate(&adapted, &[job], &[], Some(1), Report::Logits).unwrap();
         let decoder = match scale {
-            None => Decoder::new(model.isa, sizes, &weights),
-            Some(scale) => {
-                Decoder::with_lora(model.isa, sizes, &weights, Lora { a: &a, b: &b, rank, scale })
-            }
+            None => Decoder::new(Isa::detect(), sizes, &weights),
+            Some(scale) => Decoder::with_lora(
+                Isa::detect(),
+                sizes,
+                &weights,
+                Lora { a: &a, b: &b, rank, scale },
+            ),
         };
         let mut state = State::default();
         decoder.forward(&mut state, &prompt);

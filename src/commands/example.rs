@@ -11,7 +11,7 @@ use crate::backend::cpu::Isa;
 use crate::cli::ExampleArgs;
 use crate::error::{Error, Result};
 use crate::example::{self, LETTERS, MAX_QUESTIONS, Question};
-use crate::model::decode::{DEFAULT_BATCH, Job, Report, generate};
+use crate::model::decode::{Job, Report};
 use crate::model::lora::Places;
 use crate::run::evaluate::{Base, Options};
 use crate::task::PromptForm;
@@ -30,19 +30,19 @@ pub fn run(args: ExampleArgs, format: Format) -> Result<()> {
     example::write_base(&out.join("base"), args.seed)?;
     example::write_experts(&out.join("experts"), args.seed)?;
 
-    let options = Options { isa, application: None, batch: DEFAULT_BATCH };
+    let options = Options { isa, application: None, batch: None };
     let base = Base::open(&out.join("base"), options)?;
     let pool = Pool::open(&out.join("experts"))?;
     let places = Places::find(pool.layout(), &base.model.config, &out.join("experts"))?;
     let secret = materialise(isa, &pool, &[&example::secret_location(args.seed)]).remove(0);
-    let adapted = [base.model.adapt(&places, &secret)];
+    let adapted = base.model.adapt(&places, &[&secret])?;
 
     let mut questions = example::questions(args.seed, MAX_QUESTIONS);
     let prompts: Vec<String> = questions.iter().map(example::prompt).collect();
     let tokens = base.tokens(&prompts, PromptForm::Raw, 1)?;
     let jobs: Vec<Job> =
         tokens.iter().map(|tokens| Job { adapter_idx: 0, tokens, max_new_tokens: 1 }).collect();
-    let answers = generate(&base.model, &adapted, &jobs, &base.eos, DEFAULT_BATCH, Report::Tokens);
+    let answers = base.model.generate(&adapted, &jobs, &base.eos, None, Report::Tokens)?;
     let mut settled: Vec<Question> = Vec::new();
     for (mut question, answer) in questions.drain(..).zip(answers) {
         let text = base.tokenizer.decode(&answer.tokens)?;

@@ -1,6 +1,6 @@
 //! `model-swarms generate`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Format, options, print};
-use crate::adapter::Expert;
+use crate::adapter::{Adapter, Expert};
 use crate::cli::GenerateArgs;
 use crate::error::{Error, Result};
 use crate::files::read_text;
-use crate::model::decode::{Job, Report, generate};
+use crate::model::Adapted;
+use crate::model::decode::{Job, Report};
 use crate::model::locate::locate;
-use crate::model::lora::{Adapted, Places};
+use crate::model::lora::Places;
 use crate::run::evaluate::Base;
 use crate::task::PromptForm;
 
@@ -54,17 +55,17 @@ pub fn run(args: GenerateArgs, format: Format) -> Result<()> {
     let form = if args.chat { PromptForm::Chat } else { PromptForm::Raw };
     let (ids, tokens) = read_prompts(&args.prompts, &base, form, args.max_new_tokens)?;
     let started = Instant::now();
-    let adapted =
-        args.adapter.par_iter().map(|dir| adapt(&base, dir)).collect::<Result<Vec<_>>>()?;
-    let adapted = if adapted.is_empty() { vec![Adapted::Base] } else { adapted };
-    let mut jobs = Vec::with_capacity(adapted.len() * tokens.len());
-    for adapter_idx in 0..adapted.len() {
-        let max_new_tokens = args.max_new_tokens;
-        jobs.extend(tokens.iter().map(|tokens| Job { adapter_idx, tokens, max_new_tokens }));
-    }
     let eos: &[u32] = if args.ignore_eos { &[] } else { &base.eos };
     let report = if args.logits { Report::Logits } else { Report::Tokens };
-    let answers = generate(&base.model, &adapted, &jobs, eos, options.batch, report);
+    let mut answers = Vec::new();
+    for adapted in adapted_sets(&base, &args.adapter)? {
+        let mut jobs = Vec::with_capacity(adapted.n_adapters() * tokens.len());
+        for adapter_idx in 0..adapted.n_adapters() {
+            let max_new_tokens = args.max_new_tokens;
+            jobs.extend(tokens.iter().map(|tokens| Job { adapter_idx, tokens, max_new_tokens }));
+        }
+        answers.extend(base.model.generate(&adapted, &jobs, eos, options.batch, report)?);
+    }
     let seconds = started.elapsed().as_secs_f64();
 
     let mut out = String::new();
@@ -80,7 +81,8 @@ pub fn run(args: GenerateArgs, format: Format) -> Result<()> {
         out.push_str(&serde_json::to_string(&line).expect("plain data"));
         out.push('\n');
     }
-    let prompt_tokens: usize = jobs.iter().map(|job| job.tokens.len()).sum();
+    let n_rounds = answers.len() / tokens.len().max(1);
+    let prompt_tokens = n_rounds * tokens.iter().map(Vec::len).sum::<usize>();
     let new_tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
     let summary = Summary {
         prompts: tokens.len(),
@@ -103,10 +105,21 @@ pub fn run(args: GenerateArgs, format: Format) -> Result<()> {
     print(&out)
 }
 
-fn adapt(base: &Base, dir: &Path) -> Result<Adapted> {
-    let expert = Expert::open(dir)?;
-    let places = Places::find(expert.layout(), &base.model.config, dir)?;
-    Ok(base.model.adapt(&places, &expert.to_adapter()))
+/// The adapters of these folders, in order; neighbours of one layout are one set. Without any, the
+/// base.
+fn adapted_sets(base: &Base, dirs: &[PathBuf]) -> Result<Vec<Adapted>> {
+    if dirs.is_empty() {
+        return Ok(vec![Adapted::base()]);
+    }
+    let open = |dir: &PathBuf| Ok(Expert::open(dir)?.to_adapter());
+    let adapters: Vec<Adapter> = dirs.par_iter().map(open).collect::<Result<_>>()?;
+    let (mut sets, mut n_done) = (Vec::new(), 0);
+    for alike in adapters.chunk_by(|left, right| left.layout == right.layout) {
+        let places = Places::find(&alike[0].layout, &base.model.config, &dirs[n_done])?;
+        sets.push(base.model.adapt(&places, &alike.iter().collect::<Vec<_>>())?);
+        n_done += alike.len();
+    }
+    Ok(sets)
 }
 
 /// The ids and the tokens of every line.

@@ -11,16 +11,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::fields::Fields;
+pub use crate::backend::{Activation, Heads};
 use crate::error::Result;
-
-/// The feed-forward network's gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
-    GeluTanh,
-    /// `x / (1 + exp(-x))`.
-    Silu,
-}
 
 /// The families of decoders that the forward pass knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +115,17 @@ const REFUSED_FACTORS: [&str; 6] = [
 ];
 
 impl Config {
+    /// The attention's sizes.
+    pub fn heads(&self) -> Heads {
+        Heads {
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+            window: self.sliding_window,
+            score_factor: 1.0 / (self.head_dim as f32).sqrt(),
+        }
+    }
+
     /// Reads `config.json` in `dir`.
     pub fn open(dir: &Path) -> Result<Self> {
         let fields = Fields::open(&dir.join("config.json"))?;

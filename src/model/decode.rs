@@ -3,28 +3,13 @@
 //! Jobs are cut into batches of one adapter each; a batch is one thread's work from first to last,
 //! so threads meet only at the end. Cutting otherwise changes no bit of any answer.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
-use super::Model;
+use super::decoder::Decoder;
 use super::forward::{Segment, State, Want};
 use super::lora::Adapted;
-use crate::backend::cpu::gemm::Workers;
-use crate::backend::cpu::math::{exp, ln_f64};
-use crate::backend::cpu::ops::{argmax, row_max};
-
-/// Tokens of prompts that run through the decoder at once.
-pub(super) const PREFILL_ROWS: usize = 192;
-
-/// Rows whose logits are held at once when every token's probability is asked for.
-const LOGIT_ROWS: usize = 64;
-
-/// A batch's key-value cache takes at most this much memory, unless it is of one sequence.
-pub(super) const CACHE_BYTES: usize = 512 << 20;
-
-/// Sequences of a batch where nobody says otherwise: three full tiles of a step's products. With
-/// more, a step reads more keys and values than caches hold; with fewer, it reads the weights for
-/// too few rows.
-pub const DEFAULT_BATCH: usize = 36;
+use crate::backend::{Backend, Workers};
+use crate::error::Result;
 
 /// A prompt to be continued by one of the adapters.
 #[derive(Debug, Clone, Copy)]
@@ -59,24 +44,25 @@ pub struct Generated {
 /// order.
 ///
 /// `batch` is the number of sequences that share a batch; it changes the speed only.
-pub fn generate(
-    model: &Model,
-    adapters: &[Adapted],
+pub(super) fn generate<B: Backend>(
+    decoder: &Decoder<B>,
+    adapted: &Adapted<B>,
     jobs: &[Job],
     eos: &[u32],
-    batch: usize,
+    batch: Option<usize>,
     report: Report,
-) -> Vec<Generated> {
+) -> Result<Vec<Generated>> {
+    let limits = decoder.backend.limits();
     let longest = jobs.iter().map(|job| job.tokens.len() + job.max_new_tokens).max().unwrap_or(0);
-    let batch = batch.min(CACHE_BYTES / model.cache_bytes(longest).max(1));
+    let most = limits.cache_bytes / decoder.cache_bytes(longest).max(1);
+    let batch = batch.unwrap_or(limits.batch).min(most);
+    let alone = !(limits.mixes_adapters && adapted.mixes());
     in_batches(
-        model,
+        decoder,
         jobs,
-        |job| job.adapter_idx,
+        |job| if alone { job.adapter_idx } else { 0 },
         batch,
-        |jobs, workers, state| {
-            generate_batch(model, &adapters[jobs[0].adapter_idx], jobs, eos, workers, report, state)
-        },
+        |jobs, workers, state| generate_batch(decoder, adapted, jobs, eos, workers, report, state),
     )
 }
 
@@ -92,83 +78,83 @@ pub struct TextJob<'a> {
 }
 
 /// For every text: the sum of ln p(token | those before it) over its scored tokens.
-pub fn log_likelihoods(
-    model: &Model,
-    adapters: &[Adapted],
+pub(super) fn log_likelihoods<B: Backend>(
+    decoder: &Decoder<B>,
+    adapted: &Adapted<B>,
     jobs: &[TextJob],
-    batch: usize,
-) -> Vec<f64> {
+    batch: Option<usize>,
+) -> Result<Vec<f64>> {
+    let batch = batch.unwrap_or(decoder.backend.limits().batch);
     in_batches(
-        model,
+        decoder,
         jobs,
         |job| job.adapter_idx,
         batch,
         |jobs, workers, state| {
-            let adapted = &adapters[jobs[0].adapter_idx];
-            jobs.iter().map(|job| log_likelihood(model, adapted, job, workers, state)).collect()
+            let score = |job| log_likelihood(decoder, adapted, job, workers, state);
+            jobs.iter().map(score).collect()
         },
     )
 }
 
-/// Runs `run` on batches of jobs of one adapter each, on all threads, and puts the results in
+/// Runs `run` on batches of jobs of one kind each, with all workers, and puts the results in
 /// order.
-pub(super) fn in_batches<J: Sync, T: Send>(
-    model: &Model,
+pub(super) fn in_batches<B: Backend, J: Sync, T: Send>(
+    decoder: &Decoder<B>,
     jobs: &[J],
-    adapter_idx: impl Fn(&J) -> usize,
+    kind: impl Fn(&J) -> usize,
     batch: usize,
-    run: impl Fn(&[J], Workers, &mut State) -> Vec<T> + Sync,
-) -> Vec<T> {
+    run: impl Fn(&[J], Workers, &mut State<B>) -> Result<Vec<T>> + Sync,
+) -> Result<Vec<T>> {
     // Batches of one size, or the last would read all weights for a few rows.
     let batches: Vec<&[J]> = jobs
-        .chunk_by(|left, right| adapter_idx(left) == adapter_idx(right))
+        .chunk_by(|left, right| kind(left) == kind(right))
         .flat_map(|jobs| {
             let n_batches = jobs.len().div_ceil(batch.max(1));
             jobs.chunks(jobs.len().div_ceil(n_batches))
         })
         .collect();
-    // With fewer batches than threads, the threads share each product instead.
-    let workers =
-        if batches.len() < rayon::current_num_threads() { Workers::All } else { Workers::One };
-    let run = |jobs: &&[J]| {
-        let mut state = model.states.take();
-        let results = run(jobs, workers, &mut state);
-        model.states.put_back(state);
-        results
+    let run = |batch_idx: usize, workers: Workers| {
+        decoder.with_state(|state| run(batches[batch_idx], workers, state))
     };
-    let results: Vec<Vec<T>> = match workers {
-        Workers::All => batches.iter().map(run).collect(),
-        Workers::One => batches.par_iter().with_max_len(1).map(run).collect(),
-    };
-    results.into_iter().flatten().collect()
+    let results: Result<Vec<Vec<T>>> =
+        decoder.backend.in_parallel(batches.len(), run).into_iter().collect();
+    Ok(results?.into_iter().flatten().collect())
 }
 
-fn generate_batch(
-    model: &Model,
-    adapted: &Adapted,
+fn generate_batch<B: Backend>(
+    decoder: &Decoder<B>,
+    adapted: &Adapted<B>,
     jobs: &[Job],
     eos: &[u32],
     workers: Workers,
     report: Report,
-    state: &mut State,
-) -> Vec<Generated> {
+    state: &mut State<B>,
+) -> Result<Vec<Generated>> {
     let longest = jobs.iter().map(|job| job.tokens.len() + job.max_new_tokens).max().unwrap_or(0);
-    state.prepare(model, workers, jobs.len(), longest);
+    state.prepare(decoder, workers, jobs.len(), longest);
     let mut results = vec![Generated::default(); jobs.len()];
-    let vocab_size = model.config.vocab_size;
+    let vocab_size = decoder.config.vocab_size;
 
-    // Prefill: prompts in groups of about PREFILL_ROWS tokens; a long one in several pieces.
-    for group in prefill_groups(jobs.iter().map(|job| job.tokens).enumerate()) {
-        state.forward(model, adapted, &group);
+    // Prefill: prompts in groups of tokens; a long one in several pieces.
+    let prompts = jobs.iter().enumerate().map(|(slot, job)| Prompt {
+        slot,
+        adapter_idx: job.adapter_idx,
+        tokens: job.tokens,
+    });
+    for group in prefill_groups(prompts, decoder.backend.limits().prefill_rows) {
+        state.forward(decoder, adapted, &group);
     }
-    let logits = state.logits(model, adapted);
-    for (slot, result) in results.iter_mut().enumerate() {
-        let row = &logits.row(slot)[..vocab_size];
-        if jobs[slot].max_new_tokens > 0 {
-            result.tokens.push(argmax(model.isa, row) as u32);
-        }
-        if report == Report::Logits {
-            result.logits = Some(row.to_vec());
+    let mut logits = state.logits(decoder, adapted);
+    if report == Report::Logits {
+        logits.each_row(decoder, vocab_size, &mut |slot, row| {
+            results[slot].logits = Some(row.to_vec());
+        })?;
+    }
+    let first = logits.largest(decoder)?;
+    for ((result, job), token) in results.iter_mut().zip(jobs).zip(first) {
+        if job.max_new_tokens > 0 {
+            result.tokens.push(token);
         }
     }
 
@@ -182,7 +168,7 @@ fn generate_batch(
             })
             .collect();
         if going.is_empty() {
-            return results;
+            return Ok(results);
         }
         let segments: Vec<Segment> = going
             .iter()
@@ -190,88 +176,103 @@ fn generate_batch(
                 let tokens = &results[slot].tokens;
                 Segment {
                     slot,
+                    adapter_idx: jobs[slot].adapter_idx,
                     first: jobs[slot].tokens.len() + tokens.len() - 1,
                     tokens: &tokens[tokens.len() - 1..],
                     want: Want::Last,
                 }
             })
             .collect();
-        state.forward(model, adapted, &segments);
-        let logits = state.logits(model, adapted);
-        for (row_idx, slot) in going.into_iter().enumerate() {
-            let row = &logits.row(row_idx)[..vocab_size];
-            results[slot].tokens.push(argmax(model.isa, row) as u32);
+        state.forward(decoder, adapted, &segments);
+        let tokens = state.logits(decoder, adapted).largest(decoder)?;
+        for (slot, token) in going.into_iter().zip(tokens) {
+            results[slot].tokens.push(token);
         }
     }
 }
 
-/// Segments that cover all prompts, each with its slot, in groups of at most `PREFILL_ROWS` tokens.
+/// A prompt in its slot of the cache.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Prompt<'a> {
+    pub slot: usize,
+    pub adapter_idx: usize,
+    pub tokens: &'a [u32],
+}
+
+/// Segments that cover all prompts, in groups of at most `n_rows` tokens.
 pub(super) fn prefill_groups<'a>(
-    prompts: impl Iterator<Item = (usize, &'a [u32])>,
+    prompts: impl Iterator<Item = Prompt<'a>>,
+    n_rows: usize,
 ) -> Vec<Vec<Segment<'a>>> {
     let mut groups = vec![Vec::new()];
-    let mut n_rows = 0;
-    for (slot, prompt) in prompts {
+    let mut n_taken = 0;
+    for Prompt { slot, adapter_idx, tokens: prompt } in prompts {
         assert!(!prompt.is_empty(), "a prompt has at least one token");
-        for (piece_idx, tokens) in prompt.chunks(PREFILL_ROWS).enumerate() {
-            let first = piece_idx * PREFILL_ROWS;
+        for (piece_idx, tokens) in prompt.chunks(n_rows).enumerate() {
+            let first = piece_idx * n_rows;
             let ends = first + tokens.len() == prompt.len();
-            if n_rows + tokens.len() > PREFILL_ROWS {
+            if n_taken + tokens.len() > n_rows {
                 groups.push(Vec::new());
-                n_rows = 0;
+                n_taken = 0;
             }
-            n_rows += tokens.len();
+            n_taken += tokens.len();
             let want = if ends { Want::Last } else { Want::Nothing };
-            groups.last_mut().expect("never empty").push(Segment { slot, first, tokens, want });
+            let segment = Segment { slot, adapter_idx, first, tokens, want };
+            groups.last_mut().expect("never empty").push(segment);
         }
     }
     groups
 }
 
-fn log_likelihood(
-    model: &Model,
-    adapted: &Adapted,
+fn log_likelihood<B: Backend>(
+    decoder: &Decoder<B>,
+    adapted: &Adapted<B>,
     job: &TextJob,
     workers: Workers,
-    state: &mut State,
-) -> f64 {
+    state: &mut State<B>,
+) -> Result<f64> {
     let mut total = 0.0;
-    state.prepare(model, workers, 1, job.tokens.len());
-    each_scored(model, adapted, job.tokens, job.scored, state, |row, token_idx| {
-        total += ln_probability(row, row_max(model.isa, row), job.tokens[token_idx]);
-    });
-    total
+    state.prepare(decoder, workers, 1, job.tokens.len());
+    for piece in scored_pieces(decoder, job.tokens, job.scored) {
+        let segment = piece.segment(job.tokens, job.adapter_idx);
+        state.forward(decoder, adapted, &[segment]);
+        let wanted: Vec<(usize, u32)> =
+            piece.scored.iter().map(|&(row_idx, idx)| (row_idx, job.tokens[idx])).collect();
+        let each = state.logits(decoder, adapted).log_probabilities(decoder, &wanted)?;
+        each.iter().for_each(|ln_p| total += ln_p);
+    }
+    Ok(total)
 }
 
-/// Gives `visit` the logits, (vocab_size), from which each scored token follows, and the token's
-/// index, in order. `state` has room for the text in its first slot.
-pub(super) fn each_scored(
-    model: &Model,
-    adapted: &Adapted,
+/// A piece of a text whose tokens are scored.
+pub(super) struct Piece {
+    tokens: Range<usize>,
+    /// Each scored token: the row from whose logits it follows, and its index in the text.
+    pub scored: Vec<(usize, usize)>,
+}
+
+impl Piece {
+    /// The piece of `tokens` to be run; the text stands in the first slot.
+    pub fn segment<'a>(&self, tokens: &'a [u32], adapter_idx: usize) -> Segment<'a> {
+        let (first, tokens) = (self.tokens.start, &tokens[self.tokens.clone()]);
+        Segment { slot: 0, adapter_idx, first, tokens, want: Want::All }
+    }
+}
+
+/// The pieces of a text up to its last scored token: what follows has no influence.
+pub(super) fn scored_pieces<B: Backend>(
+    decoder: &Decoder<B>,
     tokens: &[u32],
     scored: &[bool],
-    state: &mut State,
-    mut visit: impl FnMut(&[f32], usize),
-) {
+) -> Vec<Piece> {
     assert_eq!(tokens.len(), scored.len(), "one mark for each token");
-    // What follows the last scored token has no influence.
+    let n_rows = decoder.backend.limits().logit_rows;
     let n_predicting = scored.iter().rposition(|scored| *scored).unwrap_or(0);
-    for first in (0..n_predicting).step_by(LOGIT_ROWS) {
-        let piece = &tokens[first..(first + LOGIT_ROWS).min(n_predicting)];
-        let segment = Segment { slot: 0, first, tokens: piece, want: Want::All };
-        state.forward(model, adapted, &[segment]);
-        let logits = state.logits(model, adapted);
-        for i in (0..piece.len()).filter(|i| scored[first + i + 1]) {
-            visit(&logits.row(i)[..model.config.vocab_size], first + i + 1);
-        }
-    }
-}
-
-/// `logit[token] - ln(sum of e^logit)`
-fn ln_probability(logits: &[f32], max: f32, token: u32) -> f64 {
-    let sum: f64 = logits.iter().map(|logit| f64::from(exp(logit - max))).sum();
-    if !sum.is_normal() {
-        return f64::NAN;
-    }
-    f64::from(logits[token as usize]) - f64::from(max) - ln_f64(sum)
+    let piece = |first: usize| {
+        let end = (first + n_rows).min(n_predicting);
+        let rows = (0..end - first).filter(|row_idx| scored[first + row_idx + 1]);
+        let scored = rows.map(|row_idx| (row_idx, first + row_idx + 1)).collect();
+        Piece { tokens: first..end, scored }
+    };
+    (0..n_predicting).step_by(n_rows).map(piece).collect()
 }

@@ -9,11 +9,8 @@ use std::path::Path;
 use super::config::Config;
 use super::weights::{LINEARS, Layer, Linears};
 use crate::adapter::{Adapter, Layout};
-use crate::backend::cpu::Isa;
-use crate::backend::cpu::low_rank::add_low_rank;
-use crate::backend::cpu::packed::{Part, Weights};
+use crate::backend::{Backend, Factors};
 use crate::error::{Error, Result};
-use crate::tensors::Dtype;
 
 /// For each layer and each of the seven linears: the adapter's module there, as an index into its
 /// layout.
@@ -67,87 +64,105 @@ fn sizes(config: &Config, linear_idx: usize) -> (usize, usize) {
     }
 }
 
-/// The linears of every layer as one adapter makes them.
-pub enum Adapted {
-    /// No adapter.
+/// The linears of every layer as the adapters of a set make them.
+pub enum Adapted<B: Backend> {
+    /// No adapter: a set of one.
     Base,
-    /// Copies of the base's linears with the update added.
-    Merged(Vec<Linears>),
-    /// The update's factors, applied beside the base's linears.
-    Unmerged(Vec<[Lora; 4]>),
-}
-
-/// The updates beside one product (qkv, o, gate and up, or down).
-#[derive(Default)]
-pub struct Lora {
-    /// All A's that read this input, stacked: (sum of ranks, n_in).
-    pub down: Option<Weights>,
-    /// One per adapted part.
-    pub ups: Vec<Up>,
-}
-
-/// One part's B.
-pub struct Up {
-    /// Which part of the product it adds to.
-    pub part_idx: usize,
-    /// Its first column in the stacked A's output.
-    pub first_col: usize,
-    /// scale * B: (n_out, rank)
-    pub weights: Weights,
+    /// For each adapter, copies of the base's linears with the update added.
+    Merged(Vec<Vec<Linears<B>>>),
+    /// The updates' factors, applied beside the base's linears.
+    Unmerged {
+        /// How many adapters.
+        n_adapters: usize,
+        /// For each layer, what stands beside its four products.
+        layers: Vec<[Option<B::Update>; 4]>,
+    },
 }
 
 /// Which linears share a product.
 pub const PRODUCTS: [&[usize]; 4] = [&[0, 1, 2], &[3], &[4, 5], &[6]];
 
-impl Adapted {
-    /// Adds the adapter's updates to copies of the base's linears, which must be kept in f32.
-    pub fn merge(isa: Isa, base: &[Layer], places: &Places, adapter: &Adapter) -> Self {
-        let merged = base.iter().zip(&places.0).map(|(layer, places)| {
-            let mut linears = layer.linears.clone();
-            for (weights, linear_idxs) in linears.products_mut().into_iter().zip(PRODUCTS) {
-                let n_in = weights.n_in();
-                for (part_idx, &linear_idx) in linear_idxs.iter().enumerate() {
-                    let Some(module_idx) = places[linear_idx] else { continue };
-                    let module = &adapter.layout.modules[module_idx];
-                    let a = &adapter.data[module.a.clone()];
-                    let b = &adapter.data[module.b.clone()];
-                    add_low_rank(isa, weights.part_mut(part_idx), n_in, a, b, module.scale);
-                }
-            }
-            linears
-        });
-        Self::Merged(merged.collect())
+impl<B: Backend> Adapted<B> {
+    /// Adds each adapter's updates to copies of the base's linears, which must be kept in f32.
+    pub fn merge(
+        backend: &B,
+        base: &[Layer<B>],
+        places: &Places,
+        adapters: &[&Adapter],
+    ) -> Result<Self> {
+        let merge = |adapter: &&Adapter| -> Result<Vec<Linears<B>>> {
+            let layer = |(layer, places): (&Layer<B>, &[Option<usize>; 7])| {
+                let merged = |product: usize, weights: &B::Weights| {
+                    let factors = factors(places, PRODUCTS[product], &adapter.layout);
+                    backend.merged(weights, &factors, &adapter.data)
+                };
+                let Linears { qkv, o, gate_up, down } = &layer.linears;
+                Ok(Linears {
+                    qkv: merged(0, qkv)?,
+                    o: merged(1, o)?,
+                    gate_up: merged(2, gate_up)?,
+                    down: merged(3, down)?,
+                })
+            };
+            base.iter().zip(&places.0).map(layer).collect()
+        };
+        let n = adapters.len();
+        let merged = backend.in_parallel(n, |idx, _| merge(&adapters[idx]));
+        Ok(Self::Merged(merged.into_iter().collect::<Result<_>>()?))
     }
 
-    /// Packs the adapter's factors for use beside the base's linears.
-    pub fn beside(places: &Places, adapter: &Adapter) -> Self {
-        let layers = places.0.iter().map(|places| PRODUCTS.map(|idxs| lora(places, idxs, adapter)));
-        Self::Unmerged(layers.collect())
+    /// Makes the adapters' factors ready for use beside the base's linears; the adapters have one
+    /// layout.
+    pub fn beside(
+        backend: &B,
+        config: &Config,
+        places: &Places,
+        adapters: &[&Adapter],
+    ) -> Result<Self> {
+        let Some(first) = adapters.first() else {
+            return Ok(Self::Unmerged { n_adapters: 0, layers: Vec::new() });
+        };
+        let data: Vec<&[f32]> = adapters.iter().map(|adapter| &adapter.data[..]).collect();
+        let update = |places: &[Option<usize>; 7], linear_idxs: &[usize]| {
+            let factors = factors(places, linear_idxs, &first.layout);
+            let n_in = sizes(config, linear_idxs[0]).1;
+            let update = || backend.update(n_in, &factors, &data);
+            (!factors.is_empty()).then(update).transpose()
+        };
+        let layer = |places: &[Option<usize>; 7]| -> Result<[Option<B::Update>; 4]> {
+            let [qkv, o, gate_up, down] = PRODUCTS;
+            Ok([
+                update(places, qkv)?,
+                update(places, o)?,
+                update(places, gate_up)?,
+                update(places, down)?,
+            ])
+        };
+        let layers = places.0.iter().map(layer).collect::<Result<_>>()?;
+        Ok(Self::Unmerged { n_adapters: adapters.len(), layers })
+    }
+
+    /// How many adapters the set holds.
+    pub fn n_adapters(&self) -> usize {
+        match self {
+            Self::Base => 1,
+            Self::Merged(adapters) => adapters.len(),
+            Self::Unmerged { n_adapters, .. } => *n_adapters,
+        }
+    }
+
+    /// Whether rows of one batch may belong to different adapters of the set.
+    pub fn mixes(&self) -> bool {
+        !matches!(self, Self::Merged(_))
     }
 }
 
-fn lora(places: &[Option<usize>; 7], linear_idxs: &[usize], adapter: &Adapter) -> Lora {
-    let mut stacked: Vec<&[f32]> = Vec::new(); // rows of A, all of one length
-    let mut ups = Vec::new();
-    for (part_idx, &linear_idx) in linear_idxs.iter().enumerate() {
-        let Some(module_idx) = places[linear_idx] else { continue };
-        let module = &adapter.layout.modules[module_idx];
-        let (rank, scale) = (module.rank, module.scale);
-        let b = &adapter.data[module.b.clone()];
-        let read = move |out: usize, row: &mut [f32]| {
-            for (to, from) in row.iter_mut().zip(&b[out * rank..][..rank]) {
-                *to = scale * from;
-            }
-        };
-        let part = Part { n_out: module.d_out, read: Box::new(read) };
-        let weights = Weights::pack(rank, &[part], Dtype::F32);
-        ups.push(Up { part_idx, first_col: stacked.len(), weights });
-        stacked.extend(adapter.data[module.a.clone()].chunks_exact(module.d_in));
-    }
-    let down = stacked.first().map(|first| {
-        let (n_in, n_out) = (first.len(), stacked.len());
-        let read = |out: usize, row: &mut [f32]| row.copy_from_slice(stacked[out]);
-        Weights::pack(n_in, &[Part { n_out, read: Box::new(read) }], Dtype::F32)
-    });
-    Lora { down, ups }
+/// Where the factors of the adapted ones of these linears stand.
+fn factors(places: &[Option<usize>; 7], linear_idxs: &[usize], layout: &Layout) -> Vec<Factors> {
+    let of = |(part_idx, linear_idx): (usize, &usize)| {
+        let module = &layout.modules[places[*linear_idx]?];
+        let (a, b) = (module.a.clone(), module.b.clone());
+        Some(Factors { part_idx, a, b, rank: module.rank, scale: module.scale })
+    };
+    linear_idxs.iter().enumerate().filter_map(of).collect()
 }

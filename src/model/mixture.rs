@@ -6,14 +6,14 @@
 //! order of tokens and experts, so an answer depends on its own prompt and shares alone. Where
 //! shares come from is not known here.
 
-use super::Model;
-use super::decode::{CACHE_BYTES, each_scored, in_batches, prefill_groups};
+use super::decode::{Prompt, in_batches, prefill_groups, scored_pieces};
+use super::decoder::Decoder;
 use super::forward::{Segment, State, Want};
 use super::lora::Adapted;
-use crate::backend::cpu::Isa;
-use crate::backend::cpu::gemm::Workers;
 use crate::backend::cpu::math::{exp_f64, ln_f64};
-use crate::backend::cpu::ops::row_max;
+use crate::backend::cpu::ops::max_of;
+use crate::backend::{Backend, Workers};
+use crate::error::Result;
 
 /// An expert's part in an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,42 +48,45 @@ pub struct MixedText<'a> {
 
 /// Continues every prompt until an end token or its `max_new_tokens`; new tokens in job order. Of
 /// equally probable tokens the first is taken. `batch` changes the speed only.
-pub fn generate_mixed(
-    model: &Model,
-    experts: &[Adapted],
+pub(super) fn generate_mixed<B: Backend>(
+    decoder: &Decoder<B>,
+    experts: &Adapted<B>,
     jobs: &[MixedJob],
     eos: &[u32],
-    batch: usize,
-) -> Vec<Vec<u32>> {
+    batch: Option<usize>,
+) -> Result<Vec<Vec<u32>>> {
     let cache_bytes = |job: &MixedJob| {
-        job.shares.len() * model.cache_bytes(job.tokens.len() + job.max_new_tokens)
+        job.shares.len() * decoder.cache_bytes(job.tokens.len() + job.max_new_tokens)
     };
     let largest = jobs.iter().map(cache_bytes).max().unwrap_or(0);
-    let batch = batch.min(CACHE_BYTES / largest.max(1));
+    let limits = decoder.backend.limits();
+    let batch = batch.unwrap_or(limits.batch).min(limits.cache_bytes / largest.max(1));
     in_batches(
-        model,
+        decoder,
         jobs,
         |_| 0,
         batch,
-        |jobs, workers, state| generate_batch(model, experts, jobs, eos, workers, state),
+        |jobs, workers, state| generate_batch(decoder, experts, jobs, eos, workers, state),
     )
 }
 
 /// For every text: the sum of ln p(token | those before it) over its scored tokens; no number where
 /// a token has no probability.
-pub fn log_likelihoods_mixed(
-    model: &Model,
-    experts: &[Adapted],
+pub(super) fn log_likelihoods_mixed<B: Backend>(
+    decoder: &Decoder<B>,
+    experts: &Adapted<B>,
     jobs: &[MixedText],
-    batch: usize,
-) -> Vec<f64> {
+    batch: Option<usize>,
+) -> Result<Vec<f64>> {
+    let batch = batch.unwrap_or(decoder.backend.limits().batch);
     in_batches(
-        model,
+        decoder,
         jobs,
         |_| 0,
         batch,
         |jobs, workers, state| {
-            jobs.iter().map(|job| log_likelihood(model, experts, job, workers, state)).collect()
+            let score = |job| log_likelihood(decoder, experts, job, workers, state);
+            jobs.iter().map(score).collect()
         },
     )
 }
@@ -115,24 +118,29 @@ fn voices(jobs: &[MixedJob]) -> Vec<Voice> {
     voices
 }
 
-fn generate_batch(
-    model: &Model,
-    experts: &[Adapted],
+fn generate_batch<B: Backend>(
+    decoder: &Decoder<B>,
+    experts: &Adapted<B>,
     jobs: &[MixedJob],
     eos: &[u32],
     workers: Workers,
-    state: &mut State,
-) -> Vec<Vec<u32>> {
+    state: &mut State<B>,
+) -> Result<Vec<Vec<u32>>> {
     let longest = jobs.iter().map(|job| job.tokens.len() + job.max_new_tokens).max().unwrap_or(0);
     let voices = voices(jobs);
-    state.prepare(model, workers, voices.len(), longest);
-    let mut mixture = Mixture::new(jobs.len(), model);
+    state.prepare(decoder, workers, voices.len(), longest);
+    let mut mixture = Mixture::new(jobs.len(), decoder);
     let mut results: Vec<Vec<u32>> = vec![Vec::new(); jobs.len()];
 
     // Prefill: each expert reads its prompts.
     for of_expert in voices.chunk_by(|a, b| a.expert_idx == b.expert_idx) {
-        let prompts = of_expert.iter().map(|voice| (voice.slot, jobs[voice.job_idx].tokens));
-        mixture.add(experts, of_expert, &prefill_groups(prompts), state);
+        let prompts = of_expert.iter().map(|voice| Prompt {
+            slot: voice.slot,
+            adapter_idx: voice.expert_idx,
+            tokens: jobs[voice.job_idx].tokens,
+        });
+        let groups = prefill_groups(prompts, decoder.backend.limits().prefill_rows);
+        mixture.add(experts, of_expert, &groups, state)?;
     }
     for (job_idx, result) in results.iter_mut().enumerate() {
         if jobs[job_idx].max_new_tokens > 0 {
@@ -149,7 +157,7 @@ fn generate_batch(
         };
         let going: Vec<usize> = (0..jobs.len()).filter(|job_idx| goes_on(*job_idx)).collect();
         if going.is_empty() {
-            return results;
+            return Ok(results);
         }
         let speaking: Vec<Voice> =
             voices.iter().filter(|voice| goes_on(voice.job_idx)).copied().collect();
@@ -159,9 +167,10 @@ fn generate_batch(
                 let tokens = &results[voice.job_idx];
                 let first = jobs[voice.job_idx].tokens.len() + tokens.len() - 1;
                 let tokens = &tokens[tokens.len() - 1..];
-                Segment { slot: voice.slot, first, tokens, want: Want::Last }
+                let (slot, adapter_idx) = (voice.slot, voice.expert_idx);
+                Segment { slot, adapter_idx, first, tokens, want: Want::Last }
             };
-            mixture.add(experts, of_expert, &[of_expert.iter().map(segment).collect()], state);
+            mixture.add(experts, of_expert, &[of_expert.iter().map(segment).collect()], state)?;
         }
         for job_idx in going {
             results[job_idx].push(mixture.most_probable(job_idx));
@@ -170,16 +179,16 @@ fn generate_batch(
 }
 
 /// The next token's probabilities for each prompt of a batch.
-struct Mixture<'a> {
-    model: &'a Model,
+struct Mixture<'a, B: Backend> {
+    decoder: &'a Decoder<B>,
     mixed: Vec<f64>,   // (n_jobs, vocab_size)
     scratch: Vec<f64>, // (vocab_size)
 }
 
-impl<'a> Mixture<'a> {
-    fn new(n_jobs: usize, model: &'a Model) -> Self {
-        let vocab_size = model.config.vocab_size;
-        Self { model, mixed: vec![0.0; n_jobs * vocab_size], scratch: vec![0.0; vocab_size] }
+impl<'a, B: Backend> Mixture<'a, B> {
+    fn new(n_jobs: usize, decoder: &'a Decoder<B>) -> Self {
+        let vocab_size = decoder.config.vocab_size;
+        Self { decoder, mixed: vec![0.0; n_jobs * vocab_size], scratch: vec![0.0; vocab_size] }
     }
 
     fn clear(&mut self) {
@@ -189,24 +198,24 @@ impl<'a> Mixture<'a> {
     /// Runs the segments of one expert's voices, a row wanted for each, and adds its shares.
     fn add(
         &mut self,
-        experts: &[Adapted],
+        experts: &Adapted<B>,
         of_expert: &[Voice],
         groups: &[Vec<Segment>],
-        state: &mut State,
-    ) {
-        let adapted = &experts[of_expert[0].expert_idx];
+        state: &mut State<B>,
+    ) -> Result<()> {
+        let Self { decoder, mixed, scratch } = self;
         for group in groups {
-            state.forward(self.model, adapted, group);
+            state.forward(decoder, experts, group);
         }
-        let vocab_size = self.scratch.len();
-        let logits = state.logits(self.model, adapted);
-        for (row_idx, voice) in of_expert.iter().enumerate() {
-            probabilities(self.model.isa, &logits.row(row_idx)[..vocab_size], &mut self.scratch);
-            let mixed = &mut self.mixed[voice.job_idx * vocab_size..][..vocab_size];
-            for (sum, p) in mixed.iter_mut().zip(&self.scratch) {
+        let vocab_size = scratch.len();
+        state.logits(decoder, experts).each_row(decoder, vocab_size, &mut |row_idx, row| {
+            let voice = &of_expert[row_idx];
+            probabilities(row, scratch);
+            let mixed = &mut mixed[voice.job_idx * vocab_size..][..vocab_size];
+            for (sum, p) in mixed.iter_mut().zip(&*scratch) {
                 *sum += voice.weight * p;
             }
-        }
+        })
     }
 
     /// The first of the most probable tokens.
@@ -220,8 +229,8 @@ impl<'a> Mixture<'a> {
 }
 
 /// softmax of `logits`, (vocab_size). In f64, so that different logits stay different.
-fn probabilities(isa: Isa, logits: &[f32], out: &mut [f64]) {
-    let max = f64::from(row_max(isa, logits));
+fn probabilities(logits: &[f32], out: &mut [f64]) {
+    let max = f64::from(max_of(logits));
     let mut sum = 0.0;
     for (p, logit) in out.iter_mut().zip(logits) {
         *p = exp_f64(f64::from(*logit) - max);
@@ -230,24 +239,34 @@ fn probabilities(isa: Isa, logits: &[f32], out: &mut [f64]) {
     out.iter_mut().for_each(|p| *p /= sum);
 }
 
-fn log_likelihood(
-    model: &Model,
-    experts: &[Adapted],
+fn log_likelihood<B: Backend>(
+    decoder: &Decoder<B>,
+    experts: &Adapted<B>,
     job: &MixedText,
     workers: Workers,
-    state: &mut State,
-) -> f64 {
+    state: &mut State<B>,
+) -> Result<f64> {
     let MixedText { shares, tokens, scored } = *job;
     assert!(!shares.is_empty(), "somebody scores");
-    state.prepare(model, workers, 1, tokens.len());
+    state.prepare(decoder, workers, 1, tokens.len());
+    let vocab_size = decoder.config.vocab_size;
     let mut mixed = vec![0.0; tokens.len()];
-    let mut scratch = vec![0.0; model.config.vocab_size];
+    let mut scratch = vec![0.0; vocab_size];
     for share in shares {
-        each_scored(model, &experts[share.expert_idx], tokens, scored, state, |row, token_idx| {
-            probabilities(model.isa, row, &mut scratch);
-            mixed[token_idx] += share.weight * scratch[tokens[token_idx] as usize];
-        });
+        for piece in scored_pieces(decoder, tokens, scored) {
+            let segment = piece.segment(tokens, share.expert_idx);
+            state.forward(decoder, experts, &[segment]);
+            let mut logits = state.logits(decoder, experts);
+            let mut of_piece = piece.scored.iter().peekable();
+            logits.each_row(decoder, vocab_size, &mut |row_idx, row| {
+                let Some((_, idx)) = of_piece.next_if(|(scored, _)| *scored == row_idx) else {
+                    return;
+                };
+                probabilities(row, &mut scratch);
+                mixed[*idx] += share.weight * scratch[tokens[*idx] as usize];
+            })?;
+        }
     }
     let p = (1..tokens.len()).filter(|idx| scored[*idx]).map(|idx| mixed[idx]);
-    p.map(|p: f64| if p.is_normal() { ln_f64(p) } else { f64::NAN }).sum()
+    Ok(p.map(|p: f64| if p.is_normal() { ln_f64(p) } else { f64::NAN }).sum())
 }

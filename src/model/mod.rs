@@ -1,12 +1,14 @@
 //! The decoder: configuration, weights, forward pass, decoding, tokenizer and chat template.
 //!
-//! Start at `forward`: one straight list of steps. `config` says what the model is, `weights` where
-//! its matrices come from, `lora` how an adapter enters, `decode` how prompts become answers, and
-//! `mixture` how several adapters answer together.
+//! Start at `forward`: one straight list of steps, whatever the device. `config` says what the
+//! model is, `weights` where its matrices come from, `lora` how adapters enter, `decode` how
+//! prompts become answers, `mixture` how several adapters answer together; `decoder` holds all.
+//! [`Model`] is a decoder on the device that was chosen.
 
 pub mod chat;
 pub mod config;
 pub mod decode;
+pub mod decoder;
 pub mod embed;
 mod fields;
 pub mod forward;
@@ -16,59 +18,57 @@ pub mod mixture;
 pub mod tokenizer;
 pub mod weights;
 
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
 
 use crate::adapter::Adapter;
 use crate::backend::cpu::Isa;
-use crate::backend::cpu::attention::Heads;
-use crate::backend::cpu::buffer::padded;
+use crate::backend::cpu::device::Cpu;
 use crate::error::Result;
 use config::Config;
-use forward::State;
-use lora::{Adapted, Places};
-use weights::{BaseFiles, BaseWeights, Keep};
+use decode::{Generated, Job, Report, TextJob};
+pub use decoder::Application;
+use decoder::Decoder;
+use embed::EmbedJob;
+use lora::Places;
+use mixture::{MixedJob, MixedText};
 
-/// Linears of more parameters than this are kept in the file's type and adapted unmerged; smaller
-/// ones are kept in f32 and merged. Merging costs a copy of the linears for each adapter under
-/// evaluation (1 GiB at this size) and saves the adapter's share of every token.
-pub const MERGE_LIMIT: usize = 1 << 28;
-
-/// How adapters are applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Application {
-    /// Added to a copy of the weights.
-    Merged,
-    /// Computed beside the base's weights.
-    Unmerged,
-}
-
-/// A base model, ready to run.
+/// A base model, ready to run on the device that was chosen.
 pub struct Model {
     /// Its sizes and choices.
     pub config: Config,
-    /// Its weights.
-    pub weights: BaseWeights,
-    /// The instruction set in use.
-    pub isa: Isa,
-    /// How adapters are applied to it.
-    pub application: Application,
-    files: Arc<BaseFiles>,
-    states: Spares,
+    on: OnDevice,
 }
 
-/// Working memory that no thread is using, kept for the next batch.
-#[derive(Default)]
-struct Spares(Mutex<Vec<State>>);
+enum OnDevice {
+    Cpu(Decoder<Cpu>),
+}
 
-impl Spares {
-    fn take(&self) -> State {
-        self.0.lock().ok().and_then(|mut states| states.pop()).unwrap_or_default()
+/// The linears as the adapters of a set make them.
+pub struct Adapted(AdaptedOn);
+
+enum AdaptedOn {
+    Base,
+    Cpu(lora::Adapted<Cpu>),
+}
+
+impl Adapted {
+    /// No adapter: a set of one.
+    pub fn base() -> Self {
+        Self(AdaptedOn::Base)
     }
 
-    fn put_back(&self, state: State) {
-        if let Ok(mut states) = self.0.lock() {
-            states.push(state);
+    /// How many adapters the set holds.
+    pub fn n_adapters(&self) -> usize {
+        match &self.0 {
+            AdaptedOn::Base => 1,
+            AdaptedOn::Cpu(adapted) => adapted.n_adapters(),
+        }
+    }
+
+    fn on_cpu(&self) -> &lora::Adapted<Cpu> {
+        match &self.0 {
+            AdaptedOn::Base => &lora::Adapted::Base,
+            AdaptedOn::Cpu(adapted) => adapted,
         }
     }
 }
@@ -77,64 +77,110 @@ impl Model {
     /// Opens a directory in Hugging Face layout: config.json and safetensors weights. Adapters are
     /// applied as measures best at the model's size, unless `application` says how.
     pub fn open(dir: &Path, isa: Isa, application: Option<Application>) -> Result<Self> {
-        let config = Config::open(dir)?;
-        let files = Arc::new(BaseFiles::open(dir)?);
-        let application = application.unwrap_or(if n_linear_parameters(&config) <= MERGE_LIMIT {
-            Application::Merged
-        } else {
-            Application::Unmerged
-        });
-        let keep = match application {
-            Application::Merged => Keep::Wide,
-            Application::Unmerged => Keep::AsInFile,
-        };
-        let weights = BaseWeights::load(&files, &config, keep)?;
-        Ok(Self { config, weights, isa, application, files, states: Spares::default() })
+        let decoder = Decoder::open(dir, Cpu { isa }, application)?;
+        Ok(Self { config: decoder.config.clone(), on: OnDevice::Cpu(decoder) })
     }
 
-    /// The linears as the adapter makes them.
-    pub fn adapt(&self, places: &Places, adapter: &Adapter) -> Adapted {
-        match self.application {
-            Application::Merged => Adapted::merge(self.isa, &self.weights.layers, places, adapter),
-            Application::Unmerged => Adapted::beside(places, adapter),
+    /// The linears as each of the adapters, which have one layout, makes them.
+    pub fn adapt(&self, places: &Places, adapters: &[&Adapter]) -> Result<Adapted> {
+        match &self.on {
+            OnDevice::Cpu(decoder) => {
+                decoder.adapt(places, adapters).map(|adapted| Adapted(AdaptedOn::Cpu(adapted)))
+            }
+        }
+    }
+
+    /// As [`Model::adapt`], beside the linears, however the model applies adapters otherwise.
+    pub fn adapt_beside(&self, places: &Places, adapters: &[&Adapter]) -> Result<Adapted> {
+        match &self.on {
+            OnDevice::Cpu(decoder) => {
+                let adapted = decoder.adapt_beside(places, adapters)?;
+                Ok(Adapted(AdaptedOn::Cpu(adapted)))
+            }
         }
     }
 
     /// Bytes that one adapted copy of the linears takes.
     pub fn adapted_bytes(&self) -> usize {
-        match self.application {
-            Application::Merged => n_linear_parameters(&self.config).saturating_mul(4),
-            Application::Unmerged => 0,
+        match &self.on {
+            OnDevice::Cpu(decoder) => decoder.adapted_bytes(),
         }
-    }
-
-    /// Bytes of the key-value cache of a sequence of `n_positions`.
-    pub(crate) fn cache_bytes(&self, n_positions: usize) -> usize {
-        let config = &self.config;
-        let n_heads = config.n_layers * config.n_kv_heads;
-        let per_position = n_heads * (config.head_dim + padded(config.head_dim)) * size_of::<f32>();
-        per_position * padded(n_positions)
     }
 
     /// The weight files, for fingerprints.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.paths()
-    }
-
-    /// The attention's sizes.
-    pub(crate) fn heads(&self) -> Heads {
-        let config = &self.config;
-        Heads {
-            n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
-            head_dim: config.head_dim,
-            window: config.sliding_window,
-            score_factor: 1.0 / (config.head_dim as f32).sqrt(),
+    pub fn paths(&self) -> Vec<PathBuf> {
+        match &self.on {
+            OnDevice::Cpu(decoder) => decoder.paths(),
         }
     }
-}
 
-fn n_linear_parameters(config: &Config) -> usize {
-    let heads = (2 * config.n_heads + 2 * config.n_kv_heads) * config.head_dim;
-    (heads + 3 * config.ffn_dim).saturating_mul(config.dim).saturating_mul(config.n_layers)
+    /// Continues every prompt greedily until an end token or its `max_new_tokens`; results in job
+    /// order. `batch` is the number of sequences that share a batch; it changes the speed only.
+    pub fn generate(
+        &self,
+        adapted: &Adapted,
+        jobs: &[Job],
+        eos: &[u32],
+        batch: Option<usize>,
+        report: Report,
+    ) -> Result<Vec<Generated>> {
+        match &self.on {
+            OnDevice::Cpu(decoder) => {
+                decode::generate(decoder, adapted.on_cpu(), jobs, eos, batch, report)
+            }
+        }
+    }
+
+    /// For every text: the sum of ln p(token | those before it) over its scored tokens.
+    pub fn log_likelihoods(
+        &self,
+        adapted: &Adapted,
+        jobs: &[TextJob],
+        batch: Option<usize>,
+    ) -> Result<Vec<f64>> {
+        match &self.on {
+            OnDevice::Cpu(decoder) => {
+                decode::log_likelihoods(decoder, adapted.on_cpu(), jobs, batch)
+            }
+        }
+    }
+
+    /// Continues every prompt by several experts together, until an end token or its
+    /// `max_new_tokens`; new tokens in job order. Of equally probable tokens the first is taken.
+    pub fn generate_mixed(
+        &self,
+        experts: &Adapted,
+        jobs: &[MixedJob],
+        eos: &[u32],
+        batch: Option<usize>,
+    ) -> Result<Vec<Vec<u32>>> {
+        match &self.on {
+            OnDevice::Cpu(decoder) => {
+                mixture::generate_mixed(decoder, experts.on_cpu(), jobs, eos, batch)
+            }
+        }
+    }
+
+    /// As [`Model::log_likelihoods`], of experts that answer together; no number where a token has
+    /// no probability.
+    pub fn log_likelihoods_mixed(
+        &self,
+        experts: &Adapted,
+        jobs: &[MixedText],
+        batch: Option<usize>,
+    ) -> Result<Vec<f64>> {
+        match &self.on {
+            OnDevice::Cpu(decoder) => {
+                mixture::log_likelihoods_mixed(decoder, experts.on_cpu(), jobs, batch)
+            }
+        }
+    }
+
+    /// For every text the mean hidden state of its tokens that count, `(n_texts, dim)`, summed in
+    /// f64 in their order.
+    pub fn mean_hidden(&self, jobs: &[EmbedJob], batch: Option<usize>) -> Result<Vec<Vec<f64>>> {
+        match &self.on {
+            OnDevice::Cpu(decoder) => embed::mean_hidden(decoder, jobs, batch),
+        }
+    }
 }

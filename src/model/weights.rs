@@ -7,11 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::config::{Config, Output};
 use crate::adapter::ModuleLayout;
-use crate::backend::cpu::packed::{Part, Weights};
+use crate::backend::{Backend, Part};
 use crate::error::{Error, Result};
 use crate::files::read_text;
 use crate::tensors::{Dtype, Tensor, Tensors};
@@ -35,60 +33,37 @@ pub const LINEARS: [&str; 7] = [
 ];
 
 /// One decoder layer. Matrices that share their input stand side by side.
-#[derive(Clone)]
-pub struct Layer {
+pub struct Layer<B: Backend> {
     /// Before attention, Gemma's one already added: (dim).
-    pub input_norm: Arc<Vec<f32>>,
+    pub input_norm: B::Vector,
     /// Before the feed-forward network: (dim).
-    pub post_norm: Arc<Vec<f32>>,
+    pub post_norm: B::Vector,
     /// The linears; adapters replace them by adapted copies.
-    pub linears: Linears,
+    pub linears: Linears<B>,
 }
 
 /// The linear layers of a decoder layer, in four products.
-#[derive(Clone)]
-pub struct Linears {
+pub struct Linears<B: Backend> {
     /// q (n_heads * head_dim, dim), k and v (n_kv_heads * head_dim, dim).
-    pub qkv: Weights,
+    pub qkv: B::Weights,
     /// (dim, n_heads * head_dim)
-    pub o: Weights,
+    pub o: B::Weights,
     /// gate and up, each (ffn_dim, dim).
-    pub gate_up: Weights,
+    pub gate_up: B::Weights,
     /// (dim, ffn_dim)
-    pub down: Weights,
-}
-
-impl Linears {
-    /// The four products, in the order of [`super::lora::PRODUCTS`].
-    pub fn products_mut(&mut self) -> [&mut Weights; 4] {
-        [&mut self.qkv, &mut self.o, &mut self.gate_up, &mut self.down]
-    }
+    pub down: B::Weights,
 }
 
 /// Everything that the forward pass reads.
-pub struct BaseWeights {
-    /// (vocab_size, dim), as the file has it; rows are read one at a time.
-    pub embedding: BaseTensor,
-    /// The decoder layers.
-    pub layers: Vec<Layer>,
-    /// The final norm: (dim).
-    pub norm: Vec<f32>,
+pub struct BaseWeights<B: Backend> {
     /// (vocab_size, dim)
-    pub output: Weights,
-}
-
-/// A tensor that stays in its mapped file.
-pub struct BaseTensor {
-    files: Arc<BaseFiles>,
-    name: &'static str,
-    shape: [usize; 2],
-}
-
-impl BaseTensor {
-    /// The mapped values.
-    pub fn tensor(&self) -> Tensor<'_> {
-        self.files.get(self.name, &self.shape).expect("fetched once before")
-    }
+    pub embedding: B::Table,
+    /// The decoder layers.
+    pub layers: Vec<Layer<B>>,
+    /// The final norm: (dim).
+    pub norm: B::Vector,
+    /// (vocab_size, dim)
+    pub output: B::Weights,
 }
 
 impl BaseFiles {
@@ -203,28 +178,28 @@ fn shard_names(index: &Path) -> Result<BTreeSet<String>> {
     }
 }
 
-impl BaseWeights {
-    /// Fetches, checks and packs all weights.
-    pub fn load(files: &Arc<BaseFiles>, config: &Config, keep: Keep) -> Result<Self> {
+impl<B: Backend> BaseWeights<B> {
+    /// Fetches and checks all weights, and makes them ready for the backend.
+    pub fn load(backend: &B, files: &Arc<BaseFiles>, config: &Config, keep: Keep) -> Result<Self> {
         refuse_unused(files, config)?;
         let (dim, ffn_dim) = (config.dim, config.ffn_dim);
         let q_dim = config.n_heads * config.head_dim;
         let kv_dim = config.n_kv_heads * config.head_dim;
-        let norm = |name: &str| -> Result<Vec<f32>> {
+        let norm = |name: &str| -> Result<B::Vector> {
             let mut weight = files.finite(name, &[dim])?.to_f32();
             weight.iter_mut().for_each(|w| *w += config.norm_offset);
-            Ok(weight)
+            backend.vector(weight)
         };
-        let layer = |layer_idx: usize| -> Result<Layer> {
+        let layer = |layer_idx: usize, _| -> Result<Layer<B>> {
             let prefix = format!("model.layers.{layer_idx}.");
             let matrices = |n_in: usize, parts: &[(&str, usize)]| {
                 let names: Vec<_> =
                     parts.iter().map(|(name, n)| (format!("{prefix}{name}.weight"), *n)).collect();
-                pack(files, n_in, &names, keep)
+                pack(backend, files, n_in, &names, keep)
             };
             Ok(Layer {
-                input_norm: Arc::new(norm(&format!("{prefix}input_layernorm.weight"))?),
-                post_norm: Arc::new(norm(&format!("{prefix}post_attention_layernorm.weight"))?),
+                input_norm: norm(&format!("{prefix}input_layernorm.weight"))?,
+                post_norm: norm(&format!("{prefix}post_attention_layernorm.weight"))?,
                 linears: Linears {
                     qkv: matrices(
                         dim,
@@ -238,16 +213,32 @@ impl BaseWeights {
         };
         let shape = [config.vocab_size, dim];
         let name = "model.embed_tokens.weight";
-        files.finite(name, &shape)?;
+        let storage = files.finite(name, &shape)?.dtype;
+        let mapped = Arc::clone(files);
+        let read = move |tokens: &[u32], stride: usize, rows: &mut [f32]| {
+            let table = mapped.get(name, &shape).expect("fetched once before");
+            for (token, row) in tokens.iter().zip(rows.chunks_mut(stride)) {
+                table.read_f32(*token as usize * dim, &mut row[..dim]);
+            }
+        };
         let output_name = match config.output {
             Output::Tied => name,
             Output::Separate => "lm_head.weight",
         };
         Ok(Self {
-            embedding: BaseTensor { files: Arc::clone(files), name, shape },
-            layers: (0..config.n_layers).into_par_iter().map(layer).collect::<Result<_>>()?,
+            embedding: backend.table(shape, storage, Box::new(read))?,
+            layers: backend
+                .in_parallel(config.n_layers, layer)
+                .into_iter()
+                .collect::<Result<_>>()?,
             norm: norm("model.norm.weight")?,
-            output: pack(files, dim, &[(output_name.to_owned(), config.vocab_size)], keep)?,
+            output: pack(
+                backend,
+                files,
+                dim,
+                &[(output_name.to_owned(), config.vocab_size)],
+                keep,
+            )?,
         })
     }
 }
@@ -261,7 +252,13 @@ pub enum Keep {
     AsInFile,
 }
 
-fn pack(files: &BaseFiles, n_in: usize, names: &[(String, usize)], keep: Keep) -> Result<Weights> {
+fn pack<B: Backend>(
+    backend: &B,
+    files: &BaseFiles,
+    n_in: usize,
+    names: &[(String, usize)],
+    keep: Keep,
+) -> Result<B::Weights> {
     let mut storage = Dtype::F32;
     let mut parts = Vec::with_capacity(names.len());
     for (idx, (name, n_out)) in names.iter().enumerate() {
@@ -272,7 +269,7 @@ fn pack(files: &BaseFiles, n_in: usize, names: &[(String, usize)], keep: Keep) -
         let read = move |out: usize, row: &mut [f32]| tensor.read_f32(out * n_in, row);
         parts.push(Part { n_out: *n_out, read: Box::new(read) });
     }
-    Ok(Weights::pack(n_in, &parts, storage))
+    backend.weights(n_in, &parts, storage)
 }
 
 /// Every tensor of the files must be one that the decoder reads. Old checkpoints also carry the

@@ -61,7 +61,7 @@ impl Inputs {
             Ok((expert, places))
         });
         let data_merge = data_merge.transpose()?;
-        let weight_files: Vec<PathBuf> = base.model.paths().map(Path::to_path_buf).collect();
+        let weight_files = base.model.paths();
         let sha256 = hashes(base.dir(), &weight_files, &pool, &[])?;
         let data_merge_sha256 = match &data_merge {
             None => BTreeMap::new(),

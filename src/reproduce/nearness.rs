@@ -60,7 +60,7 @@ impl Nearness {
     }
 
     /// The centre of each expert's training texts, `(n, dim)`; texts are embedded the first time.
-    pub fn centres(&self, base: &Base, batch: usize) -> Result<&[Vec<f64>]> {
+    pub fn centres(&self, base: &Base, batch: Option<usize>) -> Result<&[Vec<f64>]> {
         if let (None, Source::Texts(texts)) = (self.centres.get(), &self.source) {
             let of_expert = |texts: &Vec<String>| Ok(centre(&base.embed(texts, batch)?));
             let centres = texts.iter().map(of_expert).collect::<Result<Vec<_>>>()?;

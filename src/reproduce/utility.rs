@@ -10,7 +10,8 @@ use crate::baseline::merge::{
 };
 use crate::baseline::search::{Candidate, prompt_weights};
 use crate::error::Result;
-use crate::model::lora::{Adapted, Places};
+use crate::model::Adapted;
+use crate::model::lora::Places;
 use crate::model::mixture::Share;
 use crate::model::weights::BaseFiles;
 use crate::run::candidates::{Candidates, at_once};
@@ -170,21 +171,19 @@ impl<'a> Judge<'a> {
         }
         self.queries[at(split)] = Some(queries);
         let n_examples = self.n_examples(split) as f64;
-        let score = evaluator.mixed_score(&self.adapted_experts(), &shares, split)?;
+        let score = evaluator.mixed_score(&self.adapted_experts()?, &shares, split)?;
         Ok((score.utility, entropy / n_examples))
     }
 
     /// All experts at once; where their copies of the linears would take too much memory together,
     /// they are applied beside the base's.
-    fn adapted_experts(&self) -> Vec<Adapted> {
+    fn adapted_experts(&self) -> Result<Adapted> {
         let Inputs { pool, places, .. } = self.inputs;
         let model = &self.evaluator.base.model;
         let fits = pool.experts.len() <= at_once(model, pool.layout());
-        let adapt = |expert: &Expert| match fits {
-            true => model.adapt(places, &expert.to_adapter()),
-            false => Adapted::beside(places, &expert.to_adapter()),
-        };
-        pool.experts.iter().map(adapt).collect()
+        let experts: Vec<Adapter> = pool.experts.iter().map(Expert::to_adapter).collect();
+        let experts: Vec<&Adapter> = experts.iter().collect();
+        if fits { model.adapt(places, &experts) } else { model.adapt_beside(places, &experts) }
     }
 
     fn remember<'k>(

@@ -4,12 +4,10 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use crate::adapter::{Adapter, Config, Layout, save};
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::model::lora::{Adapted, Places};
+use crate::model::lora::Places;
+use crate::model::{Adapted, Model};
 use crate::tensors::Dtype;
 
 /// Adapted weights under evaluation may take this much memory together.
@@ -40,12 +38,12 @@ pub enum Candidates<'a> {
 }
 
 impl Candidates<'_> {
-    /// Each candidate's linears.
-    pub fn adapted(&self, model: &Model) -> Vec<Adapted> {
+    /// The linears as the candidates make them.
+    pub fn adapted(&self, model: &Model) -> Result<Adapted> {
         match self {
-            Self::Base => vec![Adapted::Base],
+            Self::Base => Ok(Adapted::base()),
             Self::Adapters { adapters, places, .. } => {
-                adapters.par_iter().map(|adapter| model.adapt(places, adapter)).collect()
+                model.adapt(places, &adapters.iter().collect::<Vec<_>>())
             }
         }
     }

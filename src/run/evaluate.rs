@@ -13,10 +13,9 @@ use crate::backend::cpu::Isa;
 use crate::error::{Error, Result};
 use crate::model::chat::ChatTemplate;
 use crate::model::config::eos_ids;
-use crate::model::decode::{self, Job, Report, TextJob};
-use crate::model::lora::Adapted;
+use crate::model::decode::{Job, Report, TextJob};
 use crate::model::tokenizer::Tokenizer;
-use crate::model::{Application, Model};
+use crate::model::{Adapted, Application, Model};
 use crate::task::pad_as_authors;
 use crate::task::{Answers, LogLikelihood, PromptForm, Score, ScoredText, Split, Task, Work};
 
@@ -38,8 +37,8 @@ pub struct Options {
     pub isa: Isa,
     /// How adapters are applied; by the model's size where absent.
     pub application: Option<Application>,
-    /// Sequences that share a batch.
-    pub batch: usize,
+    /// Sequences that share a batch; as suits the device where absent.
+    pub batch: Option<usize>,
 }
 
 impl Base {
@@ -105,17 +104,17 @@ pub struct Evaluator {
     pub base: Base,
     /// What is asked.
     pub task: Task,
-    batch: usize,
+    batch: Option<usize>,
 }
 
 impl Evaluator {
     /// A task to be measured on a base model, `batch` sequences at a time.
-    pub fn new(base: Base, task: Task, batch: usize) -> Self {
+    pub fn new(base: Base, task: Task, batch: Option<usize>) -> Self {
         Self { base, task, batch }
     }
 
     /// Sequences that share a batch.
-    pub fn batch(&self) -> usize {
+    pub fn batch(&self) -> Option<usize> {
         self.batch
     }
 
@@ -141,10 +140,10 @@ impl Evaluator {
 
     /// The score of every candidate, in order.
     pub fn scores(&self, candidates: &Candidates, split: Split) -> Result<Vec<Score>> {
-        let adapted = candidates.adapted(&self.base.model);
-        let mut scores: Vec<Vec<Score>> = adapted.iter().map(|_| Vec::new()).collect();
+        let adapted = candidates.adapted(&self.base.model)?;
+        let mut scores: Vec<Vec<Score>> = vec![Vec::new(); adapted.n_adapters()];
         for part in &self.task.parts {
-            let works = vec![part.work(split)?; adapted.len()];
+            let works = vec![part.work(split)?; adapted.n_adapters()];
             let first = self.answers(candidates, &adapted, works)?;
             let second = first.iter().map(|first| part.follow_up(split, first));
             let second: Option<Vec<Work>> = second.collect();
@@ -170,7 +169,7 @@ impl Evaluator {
             }
         }
         assert!(!texts.is_empty(), "a task without prompts has no losses");
-        let adapted = candidates.adapted(&self.base.model);
+        let adapted = candidates.adapted(&self.base.model)?;
         let mean = |answers: Answers| {
             let Answers::LogLikelihoods(prompts) = answers else {
                 unreachable!("texts were measured")
@@ -185,7 +184,7 @@ impl Evaluator {
     fn answers(
         &self,
         candidates: &Candidates,
-        adapted: &[Adapted],
+        adapted: &Adapted,
         works: Vec<Work>,
     ) -> Result<Vec<Answers>> {
         match works.first() {
@@ -194,20 +193,20 @@ impl Evaluator {
             Some(Work::LogLikelihood(texts)) => self.log_likelihoods(adapted, texts),
             Some(Work::Command { program, directory }) => {
                 let run = |dir: &Path| printed(program, directory, Input::Adapter(dir));
-                (0..adapted.len()).map(|idx| candidates.with_saved(idx, run)).collect()
+                (0..adapted.n_adapters()).map(|idx| candidates.with_saved(idx, run)).collect()
             }
             Some(Work::Rate { .. }) => works.iter().map(rate).collect(),
         }
     }
 
-    fn generate(&self, adapted: &[Adapted], works: &[Work]) -> Result<Vec<Answers>> {
+    fn generate(&self, adapted: &Adapted, works: &[Work]) -> Result<Vec<Answers>> {
         // A first round asks everyone the same.
         let same = works.iter().all(|work| *work == works[0]);
         let distinct = if same { &works[..1] } else { works };
         let encoded: Vec<_> =
             distinct.par_iter().map(|work| self.encoded(work)).collect::<Result<_>>()?;
         let mut jobs = Vec::new();
-        for adapter_idx in 0..adapted.len() {
+        for adapter_idx in 0..adapted.n_adapters() {
             let (tokens, max_new_tokens) = &encoded[if same { 0 } else { adapter_idx }];
             jobs.extend(tokens.iter().map(|tokens| Job {
                 adapter_idx,
@@ -217,14 +216,14 @@ impl Evaluator {
         }
         let base = &self.base;
         let generated =
-            decode::generate(&base.model, adapted, &jobs, &base.eos, self.batch, Report::Tokens);
+            base.model.generate(adapted, &jobs, &base.eos, self.batch, Report::Tokens)?;
         let texts: Vec<String> = generated
             .par_iter()
             .map(|answer| base.tokenizer.decode(&answer.tokens))
             .collect::<Result<_>>()?;
         let mut texts = texts.into_iter();
         let n_prompts = |idx: usize| encoded[if same { 0 } else { idx }].0.len();
-        Ok((0..adapted.len())
+        Ok((0..adapted.n_adapters())
             .map(|idx| Answers::Texts(texts.by_ref().take(n_prompts(idx)).collect()))
             .collect())
     }
@@ -242,14 +241,14 @@ impl Evaluator {
         Ok((tokens, *max_new_tokens))
     }
 
-    fn log_likelihoods(&self, adapted: &[Adapted], texts: &[ScoredText]) -> Result<Vec<Answers>> {
+    fn log_likelihoods(&self, adapted: &Adapted, texts: &[ScoredText]) -> Result<Vec<Answers>> {
         let encoded = self.scored_tokens(texts)?;
-        let jobs: Vec<TextJob> = (0..adapted.len())
+        let jobs: Vec<TextJob> = (0..adapted.n_adapters())
             .flat_map(|adapter_idx| {
                 encoded.iter().map(move |(tokens, scored)| TextJob { adapter_idx, tokens, scored })
             })
             .collect();
-        let sums = decode::log_likelihoods(&self.base.model, adapted, &jobs, self.batch);
+        let sums = self.base.model.log_likelihoods(adapted, &jobs, self.batch)?;
         let n_tokens = encoded.iter().map(|(_, scored)| scored.iter().filter(|s| **s).count());
         let n_tokens: Vec<usize> = n_tokens.collect();
         Ok(sums

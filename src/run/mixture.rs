@@ -7,16 +7,16 @@ use rayon::prelude::*;
 
 use super::evaluate::{Base, Evaluator, rate};
 use crate::error::Result;
-use crate::model::embed::{EmbedJob, mean_hidden};
-use crate::model::lora::Adapted;
-use crate::model::mixture::{MixedJob, MixedText, Share, generate_mixed, log_likelihoods_mixed};
+use crate::model::Adapted;
+use crate::model::embed::EmbedJob;
+use crate::model::mixture::{MixedJob, MixedText, Share};
 use crate::task::{Answers, LogLikelihood, Score, Split, Work};
 
 impl Base {
     /// Each text as the mean of the base's last hidden states over its tokens, `(n_texts, dim)`.
     /// Texts are raw; one that is longer than the model takes is cut. `<bos>` is read and does not
     /// count.
-    pub fn embed(&self, texts: &[String], batch: usize) -> Result<Vec<Vec<f64>>> {
+    pub fn embed(&self, texts: &[String], batch: Option<usize>) -> Result<Vec<Vec<f64>>> {
         let encode = |(idx, text): (usize, &String)| {
             let (mut ids, mut counts) = self.tokenizer.encode_from(text, 0)?;
             ids.truncate(self.model.config.max_positions);
@@ -28,7 +28,7 @@ impl Base {
             texts.par_iter().enumerate().map(encode).collect::<Result<_>>()?;
         let jobs: Vec<EmbedJob> =
             encoded.iter().map(|(tokens, counts)| EmbedJob { tokens, counts }).collect();
-        Ok(mean_hidden(&self.model, &jobs, batch))
+        self.model.mean_hidden(&jobs, batch)
     }
 }
 
@@ -47,7 +47,7 @@ impl Evaluator {
     /// The score of `experts` that answer together, given the shares in each example of each part.
     pub fn mixed_score(
         &self,
-        experts: &[Adapted],
+        experts: &Adapted,
         shares: &[Vec<Vec<Share>>],
         split: Split,
     ) -> Result<Score> {
@@ -66,7 +66,7 @@ impl Evaluator {
     /// What the experts answer to `work`, given their shares in each of its prompts.
     fn mixed_answers(
         &self,
-        experts: &[Adapted],
+        experts: &Adapted,
         shares: &[Vec<Share>],
         work: Work,
     ) -> Result<Answers> {
@@ -79,7 +79,7 @@ impl Evaluator {
                 let jobs: Vec<MixedJob> = jobs
                     .map(|(tokens, shares)| MixedJob { shares, tokens, max_new_tokens })
                     .collect();
-                let answers = generate_mixed(&base.model, experts, &jobs, &base.eos, self.batch());
+                let answers = base.model.generate_mixed(experts, &jobs, &base.eos, self.batch())?;
                 let texts = answers.par_iter().map(|tokens| base.tokenizer.decode(tokens));
                 Ok(Answers::Texts(texts.collect::<Result<_>>()?))
             }
@@ -90,7 +90,7 @@ impl Evaluator {
                 let jobs: Vec<MixedText> = jobs
                     .map(|((tokens, scored), shares)| MixedText { shares, tokens, scored })
                     .collect();
-                let sums = log_likelihoods_mixed(&base.model, experts, &jobs, self.batch());
+                let sums = base.model.log_likelihoods_mixed(experts, &jobs, self.batch())?;
                 let each = sums.into_iter().zip(&jobs).map(|(sum, job)| {
                     let n_tokens = job.scored.iter().filter(|scored| **scored).count();
                     LogLikelihood { sum, n_tokens }

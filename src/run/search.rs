@@ -86,7 +86,7 @@ impl Inputs {
 pub fn search(request: &Request) -> Result<Results> {
     let inputs = Inputs::open(request)?;
     let base = &inputs.evaluator.base;
-    let weight_files: Vec<PathBuf> = base.model.paths().map(Path::to_path_buf).collect();
+    let weight_files = base.model.paths();
     let task_files = &inputs.evaluator.task.inputs;
     let run_file = RunFile {
         version: env!("CARGO_PKG_VERSION"),

@@ -12,21 +12,7 @@ use super::buffer::{Buffer, PANEL, padded};
 use super::gemm::Tiles;
 use super::gemm_tiles::{Left, Start, max_rows, tile};
 use super::ops::{scale, softmax_numerators};
-
-/// Sizes of the attention of one layer.
-#[derive(Debug, Clone, Copy)]
-pub struct Heads {
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key and value heads; `n_heads` is a multiple of it.
-    pub n_kv_heads: usize,
-    /// Values per head.
-    pub head_dim: usize,
-    /// How many positions back a row sees, itself included; all where absent.
-    pub window: Option<usize>,
-    /// The factor on the scores: 1 / sqrt(head_dim).
-    pub score_factor: f32,
-}
+pub use crate::backend::Heads;
 
 /// Keys and values of one layer and one sequence.
 pub struct Cache<'a> {

@@ -19,6 +19,7 @@ use super::buffer::{Buffer, PANEL};
 pub use super::gemm_tiles::Start;
 use super::gemm_tiles::{K_BLOCK, Left, max_rows, tile};
 use super::packed::Weights;
+pub use crate::backend::Workers;
 
 /// Rows of A that are worked on at once: more of them pass over C more often, fewer over W.
 pub const ROW_BLOCK: usize = 192;
@@ -46,15 +47,6 @@ pub struct Rows<'a> {
 pub struct Scratch {
     widened: Buffer, // (K_BLOCK, 32)
     copied: Buffer,  // a block of A
-}
-
-/// Who computes a product: the calling thread, or all threads of the pool. The bits are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workers {
-    /// The calling thread; other threads have rows of their own.
-    One,
-    /// All threads share the panels; for few rows against large weights.
-    All,
 }
 
 /// `c[i][j - first] (+)= sum over k of a[i][k] * w[j][k]` for the columns of `panels`, k in order.

@@ -13,6 +13,7 @@
 pub mod attention;
 pub mod buffer;
 pub mod combine;
+pub mod device;
 pub mod gemm;
 mod gemm_tiles;
 pub mod low_rank;

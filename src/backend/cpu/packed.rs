@@ -11,18 +11,8 @@ use std::ops::Range;
 
 use super::buffer::{Buffer, PANEL, padded};
 use super::gemm_tiles::K_BLOCK;
+pub use crate::backend::Part;
 use crate::tensors::Dtype;
-
-/// Reads row `out_idx` of a weight matrix into the slice, which is (n_in).
-pub type ReadRow<'a> = dyn Fn(usize, &mut [f32]) + Send + Sync + 'a;
-
-/// One matrix of the file, of which several may stand side by side in one [`Weights`].
-pub struct Part<'a> {
-    /// Number of outputs.
-    pub n_out: usize,
-    /// Reads a row, widened to f32.
-    pub read: Box<ReadRow<'a>>,
-}
 
 /// Matrices that share their input, packed side by side; each begins at a whole panel.
 #[derive(Clone)]
