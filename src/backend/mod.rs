@@ -12,6 +12,8 @@ use crate::error::Result;
 use crate::tensors::Dtype;
 
 pub mod cpu;
+#[cfg(any(feature = "cuda", feature = "kernel-tests"))]
+pub mod cuda;
 
 /// Sizes of the attention of one layer.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +62,15 @@ pub struct Span {
     pub first: usize,
     /// The adapter, by its index in the set that is applied.
     pub adapter_idx: usize,
+}
+
+/// What a batch is. It may decide how an op adds up, so that what a row's neighbours are does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Pieces of prompts, of any length.
+    Prompt,
+    /// The next token of each sequence: one row each, one below the other.
+    Step,
 }
 
 /// Reads row `out_idx` of a matrix into the slice, which is (n_in).
@@ -176,7 +187,7 @@ pub trait Backend: Sync + Sized {
     );
 
     /// Spans as ops take them.
-    fn rows(&self, scratch: &mut Self::Scratch, spans: Vec<Span>) -> Self::Rows;
+    fn rows(&self, scratch: &mut Self::Scratch, spans: Vec<Span>, phase: Phase) -> Self::Rows;
 
     /// x = the embedding of every token, times `factor`.
     fn embed(

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::decoder::Decoder;
 use super::forward::{Segment, State, Want};
 use super::lora::Adapted;
-use crate::backend::{Backend, Workers};
+use crate::backend::{Backend, Phase, Workers};
 use crate::error::Result;
 
 /// A prompt to be continued by one of the adapters.
@@ -44,7 +44,7 @@ pub struct Generated {
 /// order.
 ///
 /// `batch` is the number of sequences that share a batch; it changes the speed only.
-pub(super) fn generate<B: Backend>(
+pub fn generate<B: Backend>(
     decoder: &Decoder<B>,
     adapted: &Adapted<B>,
     jobs: &[Job],
@@ -78,7 +78,7 @@ pub struct TextJob<'a> {
 }
 
 /// For every text: the sum of ln p(token | those before it) over its scored tokens.
-pub(super) fn log_likelihoods<B: Backend>(
+pub fn log_likelihoods<B: Backend>(
     decoder: &Decoder<B>,
     adapted: &Adapted<B>,
     jobs: &[TextJob],
@@ -143,7 +143,7 @@ fn generate_batch<B: Backend>(
         tokens: job.tokens,
     });
     for group in prefill_groups(prompts, decoder.backend.limits().prefill_rows) {
-        state.forward(decoder, adapted, &group);
+        state.forward(decoder, adapted, &group, Phase::Prompt);
     }
     let mut logits = state.logits(decoder, adapted);
     if report == Report::Logits {
@@ -183,7 +183,7 @@ fn generate_batch<B: Backend>(
                 }
             })
             .collect();
-        state.forward(decoder, adapted, &segments);
+        state.forward(decoder, adapted, &segments, Phase::Step);
         let tokens = state.logits(decoder, adapted).largest(decoder)?;
         for (slot, token) in going.into_iter().zip(tokens) {
             results[slot].tokens.push(token);
@@ -235,7 +235,7 @@ fn log_likelihood<B: Backend>(
     state.prepare(decoder, workers, 1, job.tokens.len());
     for piece in scored_pieces(decoder, job.tokens, job.scored) {
         let segment = piece.segment(job.tokens, job.adapter_idx);
-        state.forward(decoder, adapted, &[segment]);
+        state.forward(decoder, adapted, &[segment], Phase::Prompt);
         let wanted: Vec<(usize, u32)> =
             piece.scored.iter().map(|&(row_idx, idx)| (row_idx, job.tokens[idx])).collect();
         let each = state.logits(decoder, adapted).log_probabilities(decoder, &wanted)?;

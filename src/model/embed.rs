@@ -7,7 +7,7 @@ use super::decode::in_batches;
 use super::decoder::Decoder;
 use super::forward::{Segment, State, Want};
 use super::lora::Adapted;
-use crate::backend::{Backend, Workers};
+use crate::backend::{Backend, Phase, Workers};
 use crate::error::Result;
 
 /// A text of which some tokens count.
@@ -21,7 +21,7 @@ pub struct EmbedJob<'a> {
 
 /// For every text the mean hidden state of its tokens that count, `(n_texts, dim)`, summed in f64
 /// in their order. `batch` changes the speed only.
-pub(super) fn mean_hidden<B: Backend>(
+pub fn mean_hidden<B: Backend>(
     decoder: &Decoder<B>,
     jobs: &[EmbedJob],
     batch: Option<usize>,
@@ -53,7 +53,7 @@ fn embed<B: Backend>(
     for (piece_idx, piece) in tokens.chunks(n_rows).enumerate() {
         let first = piece_idx * n_rows;
         let segment = Segment { slot: 0, adapter_idx: 0, first, tokens: piece, want: Want::All };
-        state.forward(decoder, &Adapted::Base, &[segment]);
+        state.forward(decoder, &Adapted::Base, &[segment], Phase::Prompt);
         let mut hidden = state.hidden(decoder, &Adapted::Base);
         hidden.each_row(decoder, decoder.config.dim, &mut |i, row| {
             if all_count || counts[first + i] {

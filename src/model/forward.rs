@@ -11,7 +11,7 @@ use super::decoder::Decoder;
 use super::lora::Adapted;
 use super::weights::{Layer, Linears};
 use crate::backend::cpu::math::{exp_f64, ln_f64};
-use crate::backend::{Backend, Room, Span, Workers};
+use crate::backend::{Backend, Phase, Room, Span, Workers};
 use crate::error::Result;
 
 /// Tokens of one sequence, to be run from position `first` on.
@@ -95,13 +95,19 @@ impl<B: Backend> State<B> {
     ///
     /// The wanted rows wait behind the last layer's attention, so that what is left of that layer
     /// reads its weights once for the rows of several calls.
-    pub fn forward(&mut self, decoder: &Decoder<B>, adapted: &Adapted<B>, segments: &[Segment]) {
+    pub fn forward(
+        &mut self,
+        decoder: &Decoder<B>,
+        adapted: &Adapted<B>,
+        segments: &[Segment],
+        phase: Phase,
+    ) {
         let (config, backend) = (&decoder.config, &decoder.backend);
         let tokens: Vec<u32> =
             segments.iter().flat_map(|segment| segment.tokens).copied().collect();
         let (spans, wanted) = spans(segments);
         let (scratch, table) = (&mut self.scratch, &decoder.weights.embedding);
-        let rows = backend.rows(scratch, spans.clone());
+        let rows = backend.rows(scratch, spans.clone(), phase);
         backend.embed(scratch, table, &tokens, config.embed_scale, &mut self.x);
         for layer_idx in 0..config.n_layers {
             let layer = AdaptedLayer::new(decoder, adapted, layer_idx, &spans);
@@ -110,7 +116,7 @@ impl<B: Backend> State<B> {
                 self.attend(decoder, layer_idx, &rows);
                 self.feed_forward(decoder, &layer, &rows);
             } else {
-                let rows = backend.rows(&mut self.scratch, wanted.clone());
+                let rows = backend.rows(&mut self.scratch, wanted.clone(), phase);
                 self.attend(decoder, layer_idx, &rows);
                 let scratch = &mut self.scratch;
                 backend.append(scratch, &mut self.waiting_x, &self.x, Some(&rows));
@@ -146,7 +152,7 @@ impl<B: Backend> State<B> {
         std::mem::swap(&mut self.attended, &mut self.waiting_attended);
         let waiting = std::mem::take(&mut self.waiting);
         let layer = AdaptedLayer::new(decoder, adapted, decoder.config.n_layers - 1, &waiting);
-        let rows = backend.rows(&mut self.scratch, waiting);
+        let rows = backend.rows(&mut self.scratch, waiting, Phase::Prompt);
         self.feed_forward(decoder, &layer, &rows);
         let (norm, eps) = (&decoder.weights.norm, decoder.config.norm_eps);
         let (scratch, out) = (&mut self.scratch, Some(&self.out));

@@ -12,7 +12,7 @@ use super::forward::{Segment, State, Want};
 use super::lora::Adapted;
 use crate::backend::cpu::math::{exp_f64, ln_f64};
 use crate::backend::cpu::ops::max_of;
-use crate::backend::{Backend, Workers};
+use crate::backend::{Backend, Phase, Workers};
 use crate::error::Result;
 
 /// An expert's part in an answer.
@@ -48,7 +48,7 @@ pub struct MixedText<'a> {
 
 /// Continues every prompt until an end token or its `max_new_tokens`; new tokens in job order. Of
 /// equally probable tokens the first is taken. `batch` changes the speed only.
-pub(super) fn generate_mixed<B: Backend>(
+pub fn generate_mixed<B: Backend>(
     decoder: &Decoder<B>,
     experts: &Adapted<B>,
     jobs: &[MixedJob],
@@ -72,7 +72,7 @@ pub(super) fn generate_mixed<B: Backend>(
 
 /// For every text: the sum of ln p(token | those before it) over its scored tokens; no number where
 /// a token has no probability.
-pub(super) fn log_likelihoods_mixed<B: Backend>(
+pub fn log_likelihoods_mixed<B: Backend>(
     decoder: &Decoder<B>,
     experts: &Adapted<B>,
     jobs: &[MixedText],
@@ -140,7 +140,7 @@ fn generate_batch<B: Backend>(
             tokens: jobs[voice.job_idx].tokens,
         });
         let groups = prefill_groups(prompts, decoder.backend.limits().prefill_rows);
-        mixture.add(experts, of_expert, &groups, state)?;
+        mixture.add(experts, of_expert, &groups, Phase::Prompt, state)?;
     }
     for (job_idx, result) in results.iter_mut().enumerate() {
         if jobs[job_idx].max_new_tokens > 0 {
@@ -170,7 +170,8 @@ fn generate_batch<B: Backend>(
                 let (slot, adapter_idx) = (voice.slot, voice.expert_idx);
                 Segment { slot, adapter_idx, first, tokens, want: Want::Last }
             };
-            mixture.add(experts, of_expert, &[of_expert.iter().map(segment).collect()], state)?;
+            let group = of_expert.iter().map(segment).collect();
+            mixture.add(experts, of_expert, &[group], Phase::Step, state)?;
         }
         for job_idx in going {
             results[job_idx].push(mixture.most_probable(job_idx));
@@ -201,11 +202,12 @@ impl<'a, B: Backend> Mixture<'a, B> {
         experts: &Adapted<B>,
         of_expert: &[Voice],
         groups: &[Vec<Segment>],
+        phase: Phase,
         state: &mut State<B>,
     ) -> Result<()> {
         let Self { decoder, mixed, scratch } = self;
         for group in groups {
-            state.forward(decoder, experts, group);
+            state.forward(decoder, experts, group, phase);
         }
         let vocab_size = scratch.len();
         state.logits(decoder, experts).each_row(decoder, vocab_size, &mut |row_idx, row| {
@@ -255,7 +257,7 @@ fn log_likelihood<B: Backend>(
     for share in shares {
         for piece in scored_pieces(decoder, tokens, scored) {
             let segment = piece.segment(tokens, share.expert_idx);
-            state.forward(decoder, experts, &[segment]);
+            state.forward(decoder, experts, &[segment], Phase::Prompt);
             let mut logits = state.logits(decoder, experts);
             let mut of_piece = piece.scored.iter().peekable();
             logits.each_row(decoder, vocab_size, &mut |row_idx, row| {

@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 
 pub mod cpu;
+pub mod emulated;
 pub mod values;
 
 /// Orders of threads: the lowest first, drawn where one must wait, drawn wherever it can be seen.
@@ -65,6 +66,19 @@ pub trait Argument {
     /// Whether the memory behind it was overrun.
     fn overrun(&self) -> Option<String> {
         None
+    }
+}
+
+/// An argument that is bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain {
+    pub words: [u64; 8],
+    pub n_bytes: usize,
+}
+
+impl Argument for Plain {
+    fn words(&self) -> ([u64; 8], usize) {
+        (self.words, self.n_bytes)
     }
 }
 
@@ -172,6 +186,27 @@ impl Device<f32> {
         Self::new(&vec![f32::from_bits(u32::MAX); len])
     }
 }
+
+impl Device<u8> {
+    /// Writes bytes from `offset` on.
+    pub fn write_at(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.len, "a write past {} bytes", self.len);
+        // SAFETY: the range lies within the values; no kernel runs now.
+        unsafe { self.start().add(offset).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+
+    /// Reads bytes from `offset` on.
+    pub fn read_at(&self, offset: usize, bytes: &mut [u8]) {
+        assert!(offset + bytes.len() <= self.len, "a read past {} bytes", self.len);
+        // SAFETY: the range lies within the values; no kernel runs now.
+        unsafe { self.start().add(offset).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
+    }
+}
+
+// SAFETY: the memory belongs to the device alone, and nobody runs two kernels on it at once.
+unsafe impl<T: Send> Send for Device<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Device<T> {}
 
 impl<T> Drop for Device<T> {
     fn drop(&mut self) {

@@ -11,7 +11,7 @@ use super::math::{exp, ln_f64, sin_cos_f64};
 use super::ops::{self, argmax, row_max};
 use super::packed::Weights;
 use crate::backend::{
-    Activation, Backend, Factors, Heads, Limits, Part, ReadRows, Room, Span, Workers,
+    Activation, Backend, Factors, Heads, Limits, Part, Phase, ReadRows, Room, Span, Workers,
 };
 use crate::error::Result;
 use crate::tensors::Dtype;
@@ -153,7 +153,7 @@ impl Backend for Cpu {
         rotary_tables(frequencies, cache.capacity, &mut cache.cos, &mut cache.sin);
     }
 
-    fn rows(&self, _: &mut Scratch, spans: Vec<Span>) -> Vec<Span> {
+    fn rows(&self, _: &mut Scratch, spans: Vec<Span>, _: Phase) -> Vec<Span> {
         spans
     }
 

@@ -1,0 +1,351 @@
+//! A CUDA device as what a decoder is computed with.
+//!
+//! Ops are asynchronous, as launches are: the first that fails is kept in the worker's scratch, and
+//! is what the next result says.
+
+use super::driver::Driver;
+use super::memory::{
+    Cache, Factor, Fixed, Matrix, PADDING, Rows, Table, Update, Vector, Weights, narrow,
+    size_of_dtype,
+};
+use super::ops::{self, Ops, Product};
+use crate::backend::cpu::device::rotary_tables;
+use crate::backend::{
+    Activation, Backend, Factors, Limits, Part, Phase, ReadRows, Room, Span, Workers,
+};
+use crate::error::{Error, Result};
+use crate::tensors::Dtype;
+
+/// A device and how much it is given at once.
+pub struct Cuda<D: Driver> {
+    driver: D,
+    limits: Limits,
+}
+
+/// Working memory of a worker.
+pub struct Scratch<D: Driver> {
+    failure: Option<Error>,
+    heads: [usize; 2], // n_heads, n_kv_heads
+    shrunk: Matrix<D>, // (n_rows, rank)
+}
+
+impl<D: Driver> Default for Scratch<D> {
+    fn default() -> Self {
+        Self { failure: None, heads: [1, 1], shrunk: Matrix::default() }
+    }
+}
+
+impl<D: Driver> Scratch<D> {
+    /// Does something unless something failed before.
+    fn attempt<T>(&mut self, op: impl FnOnce(&mut Matrix<D>) -> Result<T>) -> Option<T> {
+        if self.failure.is_some() {
+            return None;
+        }
+        op(&mut self.shrunk).map_err(|failure| self.failure = Some(failure)).ok()
+    }
+
+    /// Reads a result, unless something failed before.
+    fn result<T>(&mut self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.failure.take().map_or_else(read, Err)
+    }
+}
+
+impl<D: Driver> Cuda<D> {
+    /// A device that is given as much at once as `limits` say.
+    pub fn new(driver: D, limits: Limits) -> Self {
+        Self { driver, limits }
+    }
+
+    fn ops(&self) -> Ops<'_, D> {
+        Ops(&self.driver)
+    }
+}
+
+impl<D: Driver> Backend for Cuda<D> {
+    type Matrix = Matrix<D>;
+    type Vector = Vector<D>;
+    type Table = Table<D>;
+    type Weights = Weights<D>;
+    type Update = Update<D>;
+    type Rows = Option<Rows<D>>;
+    type Cache = Cache<D>;
+    type Scratch = Scratch<D>;
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn in_parallel<T: Send>(&self, n: usize, run: impl Fn(usize, Workers) -> T + Sync) -> Vec<T> {
+        (0..n).map(|idx| run(idx, Workers::All)).collect()
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Vector<D>> {
+        let there = Fixed::new(&self.driver, bytemuck::cast_slice(&values))?;
+        Ok(Vector { values: there, len: values.len() })
+    }
+
+    fn table(
+        &self,
+        [n_rows, dim]: [usize; 2],
+        storage: Dtype,
+        read: Box<ReadRows>,
+    ) -> Result<Table<D>> {
+        let n_bytes_row = dim * size_of_dtype(storage);
+        let mut bytes = vec![0u8; n_rows * n_bytes_row];
+        let tokens: Vec<u32> = (0..n_rows as u32).collect();
+        let mut rows = vec![0.0; dim];
+        for (token, bytes) in tokens.iter().zip(bytes.chunks_exact_mut(n_bytes_row.max(1))) {
+            read(std::slice::from_ref(token), dim, &mut rows);
+            narrow(&rows, storage, bytes);
+        }
+        Ok(Table { values: Fixed::new(&self.driver, &bytes)?, storage, dim })
+    }
+
+    fn weights(&self, n_in: usize, parts: &[Part], storage: Dtype) -> Result<Weights<D>> {
+        Weights::new(&self.driver, n_in, parts, storage)
+    }
+
+    fn merged(
+        &self,
+        base: &Weights<D>,
+        factors: &[Factors],
+        adapter: &[f32],
+    ) -> Result<Weights<D>> {
+        let merged = base.copy(&self.driver)?;
+        for factors in factors {
+            let factor = self.factor(factors, &[adapter])?;
+            self.ops().add_low_rank(&merged, &factor)?;
+        }
+        Ok(merged)
+    }
+
+    fn update(&self, _: usize, factors: &[Factors], adapters: &[&[f32]]) -> Result<Update<D>> {
+        let factors = factors.iter().map(|factors| self.factor(factors, adapters));
+        Ok(Update(factors.collect::<Result<_>>()?))
+    }
+
+    fn prepare(
+        &self,
+        scratch: &mut Scratch<D>,
+        cache: &mut Cache<D>,
+        _: Workers,
+        room: Room,
+        frequencies: &[f32],
+    ) {
+        scratch.heads = [room.heads.n_heads, room.heads.n_kv_heads];
+        scratch.attempt(|_| {
+            cache.prepare(&self.driver, room, |n_positions| {
+                let (mut cos, mut sin) = (Vec::new(), Vec::new());
+                rotary_tables(frequencies, n_positions, &mut cos, &mut sin);
+                (cos, sin)
+            })
+        });
+    }
+
+    fn rows(&self, scratch: &mut Scratch<D>, spans: Vec<Span>, phase: Phase) -> Option<Rows<D>> {
+        let [n_heads, n_kv_heads] = scratch.heads;
+        let tile_rows = ops::QUERY_ROWS / (n_heads / n_kv_heads);
+        scratch.attempt(|_| Rows::new(&self.driver, spans, phase, tile_rows))
+    }
+
+    fn embed(
+        &self,
+        scratch: &mut Scratch<D>,
+        table: &Table<D>,
+        tokens: &[u32],
+        factor: Option<f32>,
+        x: &mut Matrix<D>,
+    ) {
+        scratch.attempt(|_| {
+            x.reshape(&self.driver, tokens.len(), table.dim)?;
+            let tokens = Fixed::new(&self.driver, bytemuck::cast_slice(tokens))?;
+            self.ops().embed(table, &tokens, factor.unwrap_or(1.0), x)
+        });
+    }
+
+    fn add_norm(
+        &self,
+        scratch: &mut Scratch<D>,
+        x: &mut Matrix<D>,
+        y: Option<&Matrix<D>>,
+        weight: &Vector<D>,
+        eps: f32,
+        out: &mut Matrix<D>,
+    ) {
+        scratch.attempt(|_| {
+            out.reshape(&self.driver, x.n_rows, weight.len)?;
+            self.ops().add_norm(x, y, &weight.values, eps, out, weight.len)
+        });
+    }
+
+    fn product(
+        &self,
+        scratch: &mut Scratch<D>,
+        x: &Matrix<D>,
+        weights: &Weights<D>,
+        update: Option<(&Update<D>, &Option<Rows<D>>)>,
+        out: &mut Matrix<D>,
+    ) {
+        scratch.attempt(|shrunk| {
+            out.reshape(&self.driver, x.n_rows, weights.n_cols())?;
+            self.ops().product(Product { x, weights, out })?;
+            let Some((Update(factors), Some(rows))) = update else { return Ok(()) };
+            for factor in factors {
+                shrunk.reshape(&self.driver, x.n_rows, factor.rank)?;
+                let start = weights.start(factor.part_idx);
+                self.ops().add_update(x, weights.n_in, factor, rows, shrunk, out, start)?;
+            }
+            Ok(())
+        });
+    }
+
+    fn logits(
+        &self,
+        scratch: &mut Scratch<D>,
+        x: &Matrix<D>,
+        weights: &Weights<D>,
+        out: &mut Matrix<D>,
+    ) {
+        self.product(scratch, x, weights, None, out);
+    }
+
+    fn rotate_append(
+        &self,
+        scratch: &mut Scratch<D>,
+        qkv: &mut Matrix<D>,
+        weights: &Weights<D>,
+        rows: &Option<Rows<D>>,
+        cache: &mut Cache<D>,
+        layer_idx: usize,
+    ) {
+        let Some(rows) = rows else { return };
+        scratch.attempt(|_| {
+            let starts = [weights.start(1), weights.start(2)];
+            self.ops().rotate_append(qkv, starts, rows, cache, layer_idx)
+        });
+    }
+
+    fn attend(
+        &self,
+        scratch: &mut Scratch<D>,
+        qkv: &Matrix<D>,
+        rows: &Option<Rows<D>>,
+        cache: &mut Cache<D>,
+        layer_idx: usize,
+        out: &mut Matrix<D>,
+    ) {
+        let Some(rows) = rows else { return };
+        scratch.attempt(|_| {
+            let heads = cache.heads();
+            let n_rows = rows.spans.iter().map(|span| span.n_rows).sum();
+            out.reshape(&self.driver, n_rows, heads.n_heads * heads.head_dim)?;
+            match rows.phase {
+                Phase::Prompt => self.ops().attend_prompts(qkv, rows, cache, layer_idx, out),
+                Phase::Step => self.ops().attend_steps(qkv, rows, cache, layer_idx, out),
+            }
+        });
+    }
+
+    fn activate(
+        &self,
+        scratch: &mut Scratch<D>,
+        kind: Activation,
+        gate_up: &mut Matrix<D>,
+        weights: &Weights<D>,
+        ffn_dim: usize,
+    ) {
+        scratch.attempt(|_| self.ops().activate(kind, gate_up, weights.start(1), ffn_dim));
+    }
+
+    fn append(
+        &self,
+        scratch: &mut Scratch<D>,
+        to: &mut Matrix<D>,
+        x: &Matrix<D>,
+        rows: Option<&Option<Rows<D>>>,
+    ) {
+        scratch.attempt(|_| {
+            let idxs: Vec<u32> = match rows {
+                None => (0..x.n_rows as u32).collect(),
+                Some(rows) => {
+                    let spans = rows.iter().flat_map(|rows| &rows.spans);
+                    let rows = spans.flat_map(|span| span.row..span.row + span.n_rows);
+                    rows.map(|row| row as u32).collect()
+                }
+            };
+            let first = to.n_rows;
+            to.extend(&self.driver, idxs.len(), x.stride)?;
+            let idxs_there = Fixed::new(&self.driver, bytemuck::cast_slice(&idxs))?;
+            self.ops().gather(x, &idxs_there, idxs.len(), to, first)
+        });
+    }
+
+    fn clear(&self, x: &mut Matrix<D>) {
+        x.n_rows = 0;
+    }
+
+    fn largest(
+        &self,
+        scratch: &mut Scratch<D>,
+        logits: &Matrix<D>,
+        n_cols: usize,
+    ) -> Result<Vec<u32>> {
+        scratch.result(|| {
+            let mut tokens = vec![0u32; logits.n_rows];
+            let found = Fixed::unset(&self.driver, size_of_val(&tokens[..]))?;
+            self.ops().largest(logits, n_cols, &found)?;
+            found.read(&self.driver, bytemuck::cast_slice_mut(&mut tokens))?;
+            Ok(tokens)
+        })
+    }
+
+    fn log_probabilities(
+        &self,
+        scratch: &mut Scratch<D>,
+        logits: &Matrix<D>,
+        n_cols: usize,
+        wanted: &[(usize, u32)],
+    ) -> Result<Vec<f64>> {
+        scratch.result(|| {
+            let mut tokens = vec![0u32; logits.n_rows];
+            wanted.iter().for_each(|&(row_idx, token)| tokens[row_idx] = token);
+            let tokens = Fixed::new(&self.driver, bytemuck::cast_slice(&tokens))?;
+            let mut found = vec![0.0f64; logits.n_rows];
+            let there = Fixed::unset(&self.driver, size_of_val(&found[..]))?;
+            self.ops().log_probabilities(logits, n_cols, &tokens, &there)?;
+            there.read(&self.driver, bytemuck::cast_slice_mut(&mut found))?;
+            Ok(wanted.iter().map(|&(row_idx, _)| found[row_idx]).collect())
+        })
+    }
+
+    fn each_row(
+        &self,
+        scratch: &mut Scratch<D>,
+        x: &Matrix<D>,
+        n_cols: usize,
+        visit: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        let values = scratch.result(|| x.read(&self.driver))?;
+        let rows = values.chunks_exact(x.stride.max(PADDING));
+        rows.enumerate().for_each(|(row_idx, row)| visit(row_idx, &row[..n_cols]));
+        Ok(())
+    }
+}
+
+impl<D: Driver> Cuda<D> {
+    /// One part's factors of all adapters, on the device.
+    fn factor(&self, factors: &Factors, adapters: &[&[f32]]) -> Result<Factor<D>> {
+        let Factors { part_idx, a, b, rank, scale } = factors.clone();
+        let all = |range: &std::ops::Range<usize>| -> Vec<f32> {
+            adapters.iter().flat_map(|adapter| &adapter[range.clone()]).copied().collect()
+        };
+        Ok(Factor {
+            part_idx,
+            n_out: b.len() / rank,
+            rank,
+            scale,
+            a: Fixed::new(&self.driver, bytemuck::cast_slice(&all(&a)))?,
+            b: Fixed::new(&self.driver, bytemuck::cast_slice(&all(&b)))?,
+        })
+    }
+}

@@ -1,0 +1,326 @@
+//! What lies in a device's memory: activations, weights, factors, caches.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::driver::Driver;
+use crate::backend::{Heads, Part, Phase, Room, Span};
+use crate::error::Result;
+use crate::tensors::Dtype;
+
+/// Columns are padded to so many, so that rows begin where kernels want them.
+pub const PADDING: usize = 32;
+
+/// Rows of activations in f32.
+pub struct Matrix<D: Driver> {
+    memory: Option<D::Memory>,
+    n_bytes: usize,
+    pub(super) n_rows: usize,
+    pub(super) stride: usize,
+}
+
+impl<D: Driver> Default for Matrix<D> {
+    fn default() -> Self {
+        Self { memory: None, n_bytes: 0, n_rows: 0, stride: 0 }
+    }
+}
+
+impl<D: Driver> Matrix<D> {
+    /// Gives the matrix another shape; its content means nothing afterwards.
+    pub fn reshape(&mut self, driver: &D, n_rows: usize, n_cols: usize) -> Result<()> {
+        let stride = n_cols.next_multiple_of(PADDING);
+        let n_bytes = n_rows * stride * size_of::<f32>();
+        if n_bytes > self.n_bytes {
+            self.memory = None; // first, so that both need not fit
+            self.n_bytes = 0;
+            self.memory = Some(driver.allocate(n_bytes)?);
+            self.n_bytes = n_bytes;
+        }
+        (self.n_rows, self.stride) = (n_rows, stride);
+        Ok(())
+    }
+
+    /// Makes room for more rows behind those that are there.
+    pub fn extend(&mut self, driver: &D, n_more: usize, stride: usize) -> Result<()> {
+        if self.n_rows == 0 {
+            self.stride = stride;
+        }
+        assert_eq!(self.stride, stride, "rows of one matrix");
+        let n_bytes = (self.n_rows + n_more) * stride * size_of::<f32>();
+        if n_bytes > self.n_bytes {
+            let longer = driver.allocate(2 * n_bytes)?;
+            if let Some(memory) = &self.memory {
+                driver.copy(&longer, memory, self.n_rows * stride * size_of::<f32>())?;
+            }
+            (self.memory, self.n_bytes) = (Some(longer), 2 * n_bytes);
+        }
+        self.n_rows += n_more;
+        Ok(())
+    }
+
+    /// Where row `row` begins.
+    pub fn row(&self, driver: &D, row: usize) -> u64 {
+        let at = (row * self.stride * size_of::<f32>()) as u64;
+        self.memory.as_ref().map_or(0, |memory| driver.address(memory) + at)
+    }
+
+    /// All elements, padding included: (n_rows, stride).
+    pub fn read(&self, driver: &D) -> Result<Vec<f32>> {
+        let mut values = vec![0.0f32; self.n_rows * self.stride];
+        if let Some(memory) = &self.memory {
+            driver.read(memory, 0, bytemuck::cast_slice_mut(&mut values))?;
+        }
+        Ok(values)
+    }
+}
+
+/// Numbers in memory that are written once.
+pub struct Fixed<D: Driver>(Option<D::Memory>);
+
+impl<D: Driver> Fixed<D> {
+    /// Memory that holds these bytes; none where there are none.
+    pub fn new(driver: &D, bytes: &[u8]) -> Result<Self> {
+        if bytes.is_empty() {
+            return Ok(Self(None));
+        }
+        let memory = driver.allocate(bytes.len())?;
+        driver.write(&memory, 0, bytes)?;
+        Ok(Self(Some(memory)))
+    }
+
+    /// Memory that a kernel will write.
+    pub fn unset(driver: &D, n_bytes: usize) -> Result<Self> {
+        Ok(Self((n_bytes > 0).then(|| driver.allocate(n_bytes)).transpose()?))
+    }
+
+    /// Where it begins.
+    pub fn address(&self, driver: &D) -> u64 {
+        self.0.as_ref().map_or(0, |memory| driver.address(memory))
+    }
+
+    /// What it holds, from its start.
+    pub fn read(&self, driver: &D, bytes: &mut [u8]) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |memory| driver.read(memory, 0, bytes))
+    }
+}
+
+/// One value for each column of a matrix.
+pub struct Vector<D: Driver> {
+    pub(super) values: Fixed<D>,
+    pub(super) len: usize,
+}
+
+/// The embedding, (n_rows, dim), as the file has it.
+pub struct Table<D: Driver> {
+    pub(super) values: Fixed<D>,
+    pub(super) storage: Dtype,
+    pub(super) dim: usize,
+}
+
+/// Matrices that share their input, (n_cols, ld), one below the other; each begins at a multiple
+/// of [`PADDING`] rows, and what lies between is zero.
+pub struct Weights<D: Driver> {
+    pub(super) values: Fixed<D>,
+    pub(super) storage: Dtype,
+    pub(super) n_in: usize,
+    pub(super) ld: usize,
+    starts: Vec<usize>, // first column of each part in an output row, then the total
+}
+
+impl<D: Driver> Weights<D> {
+    /// The parts, each (n_out, n_in), as values of type `storage`, which must hold them exactly.
+    pub fn new(driver: &D, n_in: usize, parts: &[Part], storage: Dtype) -> Result<Self> {
+        let mut starts = vec![0];
+        for part in parts {
+            starts.push(starts[starts.len() - 1] + part.n_out.next_multiple_of(PADDING));
+        }
+        let ld = n_in.next_multiple_of(16 / size_of_dtype(storage));
+        let n_bytes_row = ld * size_of_dtype(storage);
+        let mut bytes = vec![0u8; starts[parts.len()] * n_bytes_row];
+        for (part, start) in parts.iter().zip(&starts) {
+            let of_part = &mut bytes[start * n_bytes_row..][..part.n_out * n_bytes_row];
+            of_part.par_chunks_mut(n_bytes_row.max(1)).enumerate().for_each(|(out, bytes)| {
+                let mut row = vec![0.0; n_in];
+                (part.read)(out, &mut row);
+                narrow(&row, storage, bytes);
+            });
+        }
+        Ok(Self { values: Fixed::new(driver, &bytes)?, storage, n_in, ld, starts })
+    }
+
+    /// A copy to which something will be added.
+    pub fn copy(&self, driver: &D) -> Result<Self> {
+        let n_bytes = self.n_cols() * self.ld * size_of_dtype(self.storage);
+        let values = Fixed::unset(driver, n_bytes)?;
+        if let (Some(to), Some(from)) = (&values.0, &self.values.0) {
+            driver.copy(to, from, n_bytes)?;
+        }
+        let (storage, n_in, ld) = (self.storage, self.n_in, self.ld);
+        Ok(Self { values, storage, n_in, ld, starts: self.starts.clone() })
+    }
+
+    /// Length of an output row: all parts, each padded.
+    pub fn n_cols(&self) -> usize {
+        self.starts[self.starts.len() - 1]
+    }
+
+    /// The first column of part `part_idx` in an output row.
+    pub fn start(&self, part_idx: usize) -> usize {
+        self.starts[part_idx]
+    }
+}
+
+/// Bytes of a number.
+pub fn size_of_dtype(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::F32 => 4,
+        Dtype::F16 | Dtype::BF16 => 2,
+    }
+}
+
+/// Writes values as numbers of type `storage`.
+pub fn narrow(values: &[f32], storage: Dtype, bytes: &mut [u8]) {
+    match storage {
+        Dtype::F32 => bytes[..size_of_val(values)].copy_from_slice(bytemuck::cast_slice(values)),
+        Dtype::F16 => {
+            for (to, value) in bytes.chunks_exact_mut(2).zip(values) {
+                to.copy_from_slice(&f16::from_f32(*value).to_le_bytes());
+            }
+        }
+        Dtype::BF16 => {
+            for (to, value) in bytes.chunks_exact_mut(2).zip(values) {
+                to.copy_from_slice(&bf16::from_f32(*value).to_le_bytes());
+            }
+        }
+    }
+}
+
+/// What the adapters of a set add to one product.
+pub struct Update<D: Driver>(pub(super) Vec<Factor<D>>);
+
+/// One part's factors, of all adapters.
+pub struct Factor<D: Driver> {
+    pub(super) part_idx: usize,
+    pub(super) n_out: usize,
+    pub(super) rank: usize,
+    pub(super) scale: f32,
+    pub(super) a: Fixed<D>, // (n_adapters, rank, n_in)
+    pub(super) b: Fixed<D>, // (n_adapters, n_out, rank)
+}
+
+/// The rows of a batch: for each its slot, position and adapter, then the tiles of attention.
+pub struct Rows<D: Driver> {
+    pub(super) spans: Vec<Span>,
+    pub(super) phase: Phase,
+    pub(super) n_rows: usize, // up to the last span's end
+    pub(super) n_tiles: usize,
+    ints: Fixed<D>, // slots, positions, adapters, each (n_rows); then tiles (n_tiles, 3)
+}
+
+impl<D: Driver> Rows<D> {
+    /// The rows of `spans`; attention takes at most `tile_rows` of them together.
+    pub fn new(driver: &D, spans: Vec<Span>, phase: Phase, tile_rows: usize) -> Result<Self> {
+        let n_rows = spans.iter().map(|span| span.row + span.n_rows).max().unwrap_or(0);
+        let mut ints = vec![0i32; 3 * n_rows];
+        let (mut tiles, mut out_row) = (Vec::new(), 0);
+        for span in &spans {
+            for i in 0..span.n_rows {
+                let values = [span.slot, span.first + i, span.adapter_idx];
+                for (column, value) in values.into_iter().enumerate() {
+                    ints[column * n_rows + span.row + i] = value as i32;
+                }
+            }
+            for first in (0..span.n_rows).step_by(tile_rows) {
+                let n_here = tile_rows.min(span.n_rows - first);
+                tiles.push([span.row + first, n_here, out_row + first].map(|n| n as i32));
+            }
+            out_row += span.n_rows;
+        }
+        ints.extend(tiles.as_flattened());
+        let ints = Fixed::new(driver, bytemuck::cast_slice(&ints))?;
+        Ok(Self { spans, phase, n_rows, n_tiles: tiles.len(), ints })
+    }
+
+    /// Where the slots, the positions, the adapters and the tiles begin.
+    pub fn addresses(&self, driver: &D) -> [u64; 4] {
+        let start = self.ints.address(driver);
+        [0, 1, 2, 3].map(|column| start + (column * self.n_rows * size_of::<i32>()) as u64)
+    }
+}
+
+/// Keys and values of a batch's sequences, and the rotary tables.
+pub struct Cache<D: Driver> {
+    room: Option<Room>,
+    pub(super) capacity: usize, // positions per sequence, a multiple of 32
+    n_bytes: usize,
+    keys: Option<D::Memory>, // (n_layers, n_slots, n_kv_heads, capacity / 32, head_dim, 32)
+    values: Option<D::Memory>, // (n_layers, n_slots, n_kv_heads, capacity, head_dim)
+    angles: Option<D::Memory>, // cos, then sin: (n_positions, head_dim / 2)
+    n_angles: usize,
+}
+
+impl<D: Driver> Default for Cache<D> {
+    fn default() -> Self {
+        Self {
+            room: None,
+            capacity: 0,
+            n_bytes: 0,
+            keys: None,
+            values: None,
+            angles: None,
+            n_angles: 0,
+        }
+    }
+}
+
+impl<D: Driver> Cache<D> {
+    /// Makes room; `tables` gives cosine and sine of that many positions, (n, head_dim / 2).
+    pub fn prepare(
+        &mut self,
+        driver: &D,
+        room: Room,
+        tables: impl FnOnce(usize) -> (Vec<f32>, Vec<f32>),
+    ) -> Result<()> {
+        let Room { heads, n_layers, n_slots, n_positions } = room;
+        self.room = Some(room);
+        self.capacity = n_positions.next_multiple_of(32);
+        let n_heads = n_layers * n_slots * heads.n_kv_heads;
+        let n_bytes = n_heads * heads.head_dim * self.capacity * size_of::<f32>();
+        if n_bytes > self.n_bytes {
+            (self.keys, self.values, self.n_bytes) = (None, None, 0);
+            self.keys = Some(driver.allocate(n_bytes)?);
+            self.values = Some(driver.allocate(n_bytes)?);
+            self.n_bytes = n_bytes;
+        }
+        let half = heads.head_dim / 2;
+        if self.capacity * half > self.n_angles {
+            let (cos, sin) = tables(self.capacity);
+            let memory = driver.allocate((cos.len() + sin.len()) * size_of::<f32>())?;
+            driver.write(&memory, 0, bytemuck::cast_slice(&cos))?;
+            driver.write(&memory, size_of_val(&cos[..]), bytemuck::cast_slice(&sin))?;
+            (self.angles, self.n_angles) = (Some(memory), cos.len());
+        }
+        Ok(())
+    }
+
+    /// The sizes that it was made for.
+    pub fn heads(&self) -> Heads {
+        self.room.as_ref().expect("a cache is prepared before it is used").heads
+    }
+
+    /// Where a layer's keys and its values begin.
+    pub fn layer(&self, driver: &D, layer_idx: usize) -> [u64; 2] {
+        let Room { heads, n_slots, .. } =
+            *self.room.as_ref().expect("a cache is prepared before it is used");
+        let len = n_slots * heads.n_kv_heads * heads.head_dim * self.capacity;
+        let at = (layer_idx * len * size_of::<f32>()) as u64;
+        [&self.keys, &self.values]
+            .map(|memory| memory.as_ref().map_or(0, |memory| driver.address(memory) + at))
+    }
+
+    /// Where the cosines and the sines begin.
+    pub fn angles(&self, driver: &D) -> [u64; 2] {
+        let start = self.angles.as_ref().map_or(0, |memory| driver.address(memory));
+        [start, start + (self.n_angles * size_of::<f32>()) as u64]
+    }
+}

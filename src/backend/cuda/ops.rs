@@ -1,0 +1,338 @@
+//! The launches, a kernel each. What a kernel demands of sizes and addresses is asserted here.
+
+use super::driver::{Arg, Driver, Launch};
+use super::memory::{Cache, Factor, Fixed, Matrix, Rows, Table, Weights};
+use crate::backend::Activation;
+use crate::backend::Heads;
+use crate::error::Result;
+use crate::tensors::Dtype;
+
+/// Query rows of a tile of attention, of all heads that share a key head.
+pub const QUERY_ROWS: usize = 32;
+
+/// `out = x W^T`
+pub struct Product<'a, D: Driver> {
+    pub x: &'a Matrix<D>,
+    pub weights: &'a Weights<D>,
+    pub out: &'a Matrix<D>,
+}
+
+/// The launches on a device.
+pub struct Ops<'a, D: Driver>(pub &'a D);
+
+fn suffix(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => "f32",
+        Dtype::F16 => "f16",
+        Dtype::BF16 => "bf16",
+    }
+}
+
+impl<D: Driver> Ops<'_, D> {
+    /// Starts a kernel; a grid without blocks is nothing to do.
+    fn start(
+        &self,
+        kernel: &str,
+        grid: [usize; 3],
+        block: usize,
+        shared_bytes: usize,
+        args: &[Arg],
+    ) -> Result<()> {
+        if grid.contains(&0) {
+            return Ok(());
+        }
+        assert!(grid[1] <= 65535 && grid[2] <= 65535, "{kernel}: a grid of {grid:?}");
+        self.0.launch(Launch { kernel, grid, block, shared_bytes }, args)
+    }
+
+    fn at(&self, matrix: &Matrix<D>) -> Arg {
+        Arg::address(matrix.row(self.0, 0))
+    }
+
+    fn of(&self, fixed: &Fixed<D>) -> Arg {
+        Arg::address(fixed.address(self.0))
+    }
+
+    pub fn embed(
+        &self,
+        table: &Table<D>,
+        tokens: &Fixed<D>,
+        factor: f32,
+        x: &Matrix<D>,
+    ) -> Result<()> {
+        let kernel = format!("embed_{}_v1", suffix(table.storage));
+        let args = [
+            self.of(&table.values),
+            self.of(tokens),
+            Arg::float(factor),
+            self.at(x),
+            Arg::int(table.dim),
+            Arg::int(x.stride),
+        ];
+        self.start(&kernel, [x.n_rows, 1, 1], 256, 0, &args)
+    }
+
+    pub fn add_norm(
+        &self,
+        x: &Matrix<D>,
+        y: Option<&Matrix<D>>,
+        weight: &Fixed<D>,
+        eps: f32,
+        out: &Matrix<D>,
+        dim: usize,
+    ) -> Result<()> {
+        assert_eq!(x.stride, out.stride, "rms_norm: rows as far apart");
+        let args = [
+            self.at(x),
+            y.map_or(Arg::address(0), |y| self.at(y)),
+            self.of(weight),
+            Arg::float(eps),
+            self.at(out),
+            Arg::int(dim),
+            Arg::int(x.stride),
+            Arg::int(y.map_or(0, |y| y.stride)),
+        ];
+        let shared_bytes = dim * size_of::<f32>();
+        self.start("rms_norm_v2", [x.n_rows, 1, 1], 256, shared_bytes, &args)
+    }
+
+    pub fn product(&self, Product { x, weights, out }: Product<D>) -> Result<()> {
+        let n_out = weights.n_cols();
+        assert!(weights.n_in <= x.stride && n_out <= out.stride && x.n_rows == out.n_rows);
+        let kernel = format!("gemm_exact_{}_v2", suffix(weights.storage));
+        let args = [
+            self.at(x),
+            self.of(&weights.values),
+            self.at(out),
+            Arg::int(x.n_rows),
+            Arg::int(n_out),
+            Arg::int(weights.n_in),
+            Arg::int(x.stride),
+            Arg::int(weights.ld),
+            Arg::int(out.stride),
+            Arg::int(0), // START_ZERO
+        ];
+        let grid = [n_out.div_ceil(64), x.n_rows.div_ceil(64), 1];
+        self.start(&kernel, grid, 128, 0, &args)
+    }
+
+    /// `W += scale * B A`, of one adapter.
+    pub fn add_low_rank(&self, weights: &Weights<D>, factor: &Factor<D>) -> Result<()> {
+        assert!(weights.storage == Dtype::F32, "weights kept in 16 bits are read only");
+        let first = weights.start(factor.part_idx) * weights.ld * size_of::<f32>();
+        let args = [
+            Arg::address(weights.values.address(self.0) + first as u64),
+            self.of(&factor.a),
+            self.of(&factor.b),
+            Arg::float(factor.scale),
+            Arg::int(factor.n_out),
+            Arg::int(weights.n_in),
+            Arg::int(factor.rank),
+            Arg::int(weights.ld),
+        ];
+        let grid = [weights.n_in.div_ceil(128), factor.n_out.div_ceil(8), 1];
+        self.start("low_rank_v2", grid, 128, 0, &args)
+    }
+
+    /// Adds each row's adapter's `(scale B) (A x)` to the part of `out` that begins at `start`.
+    #[allow(clippy::too_many_arguments)] // two products, with what is between them
+    pub fn add_update(
+        &self,
+        x: &Matrix<D>,
+        n_in: usize,
+        factor: &Factor<D>,
+        rows: &Rows<D>,
+        shrunk: &Matrix<D>,
+        out: &Matrix<D>,
+        start: usize,
+    ) -> Result<()> {
+        let (n_rows, rank) = (x.n_rows, factor.rank);
+        assert_eq!(n_rows, rows.n_rows, "an adapter for each row");
+        let [_, _, adapters, _] = rows.addresses(self.0);
+        let args = [
+            self.at(x),
+            self.of(&factor.a),
+            Arg::address(adapters),
+            self.at(shrunk),
+            Arg::int(n_rows),
+            Arg::int(n_in),
+            Arg::int(rank),
+            Arg::int(x.stride),
+            Arg::long(rank * n_in),
+        ];
+        let grid = [rank.div_ceil(16), n_rows.div_ceil(16), 1];
+        self.start("lora_shrink_v2", grid, 256, 0, &args)?;
+        let args = [
+            self.at(shrunk),
+            self.of(&factor.b),
+            Arg::address(adapters),
+            Arg::float(factor.scale),
+            Arg::address(out.row(self.0, 0) + (start * size_of::<f32>()) as u64),
+            Arg::int(n_rows),
+            Arg::int(factor.n_out),
+            Arg::int(rank),
+            Arg::int(out.stride),
+            Arg::long(factor.n_out * rank),
+        ];
+        let grid = [factor.n_out.div_ceil(128), n_rows.div_ceil(8), 1];
+        self.start("lora_expand_v2", grid, 128, 0, &args)
+    }
+
+    fn heads(&self, cache: &Cache<D>) -> Arg {
+        let Heads { n_heads, n_kv_heads, head_dim, window, score_factor } = cache.heads();
+        let window = window.unwrap_or(0);
+        Arg::heads([n_heads, n_kv_heads, head_dim, cache.capacity, window], score_factor)
+    }
+
+    pub fn rotate_append(
+        &self,
+        qkv: &Matrix<D>,
+        [k_col, v_col]: [usize; 2],
+        rows: &Rows<D>,
+        cache: &Cache<D>,
+        layer_idx: usize,
+    ) -> Result<()> {
+        assert_eq!(qkv.n_rows, rows.n_rows, "a position for each row");
+        let start = qkv.row(self.0, 0);
+        let col = |col: usize| Arg::address(start + (col * size_of::<f32>()) as u64);
+        let [slots, positions, _, _] = rows.addresses(self.0).map(Arg::address);
+        let [cos, sin] = cache.angles(self.0).map(Arg::address);
+        let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
+        let args = [
+            col(0),
+            col(k_col),
+            col(v_col),
+            cos,
+            sin,
+            slots,
+            positions,
+            keys,
+            values,
+            self.heads(cache),
+            Arg::int(qkv.stride),
+        ];
+        self.start("rope_append_v1", [rows.n_rows, 1, 1], 128, 0, &args)
+    }
+
+    pub fn attend_prompts(
+        &self,
+        qkv: &Matrix<D>,
+        rows: &Rows<D>,
+        cache: &Cache<D>,
+        layer_idx: usize,
+        out: &Matrix<D>,
+    ) -> Result<()> {
+        let Heads { n_kv_heads, head_dim, .. } = cache.heads();
+        assert!(head_dim.is_multiple_of(4), "heads of {head_dim} values");
+        let template = [64, 128, 256].into_iter().find(|most| head_dim <= *most);
+        let template = template.expect("heads of at most 256 values");
+        let [slots, positions, _, tiles] = rows.addresses(self.0).map(Arg::address);
+        let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
+        let args = [
+            self.at(qkv),
+            keys,
+            values,
+            slots,
+            positions,
+            tiles,
+            self.at(out),
+            self.heads(cache),
+            Arg::int(qkv.stride),
+            Arg::int(out.stride),
+        ];
+        let kernel = format!("attention_prefill_{template}_v2");
+        let shared_bytes = (96 * head_dim + 1024) * size_of::<f32>();
+        self.start(&kernel, [rows.n_tiles, n_kv_heads, 1], 128, shared_bytes, &args)
+    }
+
+    pub fn attend_steps(
+        &self,
+        qkv: &Matrix<D>,
+        rows: &Rows<D>,
+        cache: &Cache<D>,
+        layer_idx: usize,
+        out: &Matrix<D>,
+    ) -> Result<()> {
+        let Heads { n_heads, head_dim, .. } = cache.heads();
+        assert!(head_dim <= 256, "heads of {head_dim} values");
+        let longest = rows.spans.iter().map(|span| span.first + 1).max().unwrap_or(0);
+        let [slots, positions, _, _] = rows.addresses(self.0).map(Arg::address);
+        let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
+        let args = [
+            self.at(qkv),
+            keys,
+            values,
+            slots,
+            positions,
+            self.at(out),
+            self.heads(cache),
+            Arg::int(qkv.stride),
+            Arg::int(out.stride),
+        ];
+        let shared_bytes = (head_dim + longest) * size_of::<f32>();
+        self.start("attention_decode_v2", [n_heads, rows.n_rows, 1], 128, shared_bytes, &args)
+    }
+
+    pub fn activate(
+        &self,
+        kind: Activation,
+        gate_up: &Matrix<D>,
+        up_col: usize,
+        ffn_dim: usize,
+    ) -> Result<()> {
+        let kernel = match kind {
+            Activation::GeluTanh => "gelu_tanh_times_v1",
+            Activation::Silu => "silu_times_v1",
+        };
+        let start = gate_up.row(self.0, 0);
+        let args = [
+            Arg::address(start),
+            Arg::address(start + (up_col * size_of::<f32>()) as u64),
+            Arg::int(ffn_dim),
+            Arg::int(gate_up.stride),
+        ];
+        self.start(kernel, [ffn_dim.div_ceil(256), gate_up.n_rows, 1], 256, 0, &args)
+    }
+
+    /// `to[first + i] = x[idxs[i]]`
+    pub fn gather(
+        &self,
+        x: &Matrix<D>,
+        idxs: &Fixed<D>,
+        n_rows: usize,
+        to: &Matrix<D>,
+        first: usize,
+    ) -> Result<()> {
+        assert_eq!(x.stride, to.stride, "gather_rows: rows as far apart");
+        let args = [
+            self.at(x),
+            self.of(idxs),
+            Arg::address(to.row(self.0, first)),
+            Arg::int(x.stride),
+            Arg::int(x.stride),
+        ];
+        self.start("gather_rows_v1", [n_rows, 1, 1], 256, 0, &args)
+    }
+
+    pub fn largest(&self, logits: &Matrix<D>, n_cols: usize, found: &Fixed<D>) -> Result<()> {
+        let args = [self.at(logits), self.of(found), Arg::int(n_cols), Arg::int(logits.stride)];
+        self.start("argmax_v2", [logits.n_rows, 1, 1], 256, 0, &args)
+    }
+
+    pub fn log_probabilities(
+        &self,
+        logits: &Matrix<D>,
+        n_cols: usize,
+        tokens: &Fixed<D>,
+        found: &Fixed<D>,
+    ) -> Result<()> {
+        let args = [
+            self.at(logits),
+            self.of(tokens),
+            self.of(found),
+            Arg::int(n_cols),
+            Arg::int(logits.stride),
+        ];
+        self.start("log_probability_v2", [logits.n_rows, 1, 1], 256, 0, &args)
+    }
+}

@@ -1,0 +1,177 @@
+//! The CUDA backend as a whole, on the emulated machine: the forward pass's bits are the CPU's.
+#![cfg(feature = "kernel-tests")]
+
+mod common;
+mod kernels_common;
+
+use std::path::Path;
+
+use common::{golden_roots, sub_folders};
+use kernels_common::emulated::Emulated;
+use model_swarms::adapter::{Adapter, Expert};
+use model_swarms::backend::cpu::Isa;
+use model_swarms::backend::cpu::device::Cpu;
+use model_swarms::backend::cuda::device::Cuda;
+use model_swarms::backend::{Backend, Limits};
+use model_swarms::example;
+use model_swarms::model::Application;
+use model_swarms::model::decode::{Generated, Job, Report, TextJob, generate, log_likelihoods};
+use model_swarms::model::decoder::Decoder;
+use model_swarms::model::lora::{Adapted, Places};
+
+/// Small enough that prompts are cut into pieces and batches are several.
+const LIMITS: Limits = Limits {
+    prefill_rows: 24,
+    logit_rows: 7,
+    cache_bytes: 64 << 20,
+    batch: 5,
+    mixes_adapters: true,
+};
+
+fn cpu(base: &Path, application: Application) -> Decoder<Cpu> {
+    Decoder::open(base, Cpu { isa: Isa::detect() }, Some(application)).unwrap()
+}
+
+fn cuda(base: &Path, application: Application, seed: u64) -> Decoder<Cuda<Emulated>> {
+    let cuda = Cuda::new(Emulated::seeded(seed), LIMITS);
+    Decoder::open(base, cuda, Some(application)).unwrap()
+}
+
+fn adapted<B: Backend>(decoder: &Decoder<B>, adapters: &[Adapter]) -> Adapted<B> {
+    let places = Places::find(&adapters[0].layout, &decoder.config, Path::new("it")).unwrap();
+    decoder.adapt(&places, &adapters.iter().collect::<Vec<_>>()).unwrap()
+}
+
+/// Prompts of different lengths, one of a single token, one in several pieces.
+fn prompts(vocab_size: usize) -> Vec<Vec<u32>> {
+    let token =
+        |i: usize, at: usize| (3 + (i * 131 + at * at * 17 + at * 29) % (vocab_size - 3)) as u32;
+    [9, 1, 31, 4]
+        .iter()
+        .enumerate()
+        .map(|(i, &n)| (0..n).map(|at| token(i, at)).collect())
+        .collect()
+}
+
+fn answers<B: Backend>(
+    decoder: &Decoder<B>,
+    adapted: &Adapted<B>,
+    prompts: &[Vec<u32>],
+    batch: usize,
+) -> Vec<Generated> {
+    let job = |adapter_idx: usize| move |tokens| Job { adapter_idx, tokens, max_new_tokens: 3 };
+    let jobs: Vec<Job> = (0..adapted.n_adapters())
+        .flat_map(|idx| prompts.iter().map(|p| &p[..]).map(job(idx)))
+        .collect();
+    generate(decoder, adapted, &jobs, &[1], Some(batch), Report::Logits).unwrap()
+}
+
+fn assert_same(ours: &[Generated], wanted: &[Generated], what: &str) {
+    assert_eq!(ours.len(), wanted.len(), "{what}");
+    for (i, (ours, wanted)) in ours.iter().zip(wanted).enumerate() {
+        assert_eq!(ours.tokens, wanted.tokens, "{what}, answer {i}");
+        let bits = |of: &Generated| -> Vec<u32> {
+            of.logits.as_ref().unwrap().iter().map(|x| x.to_bits()).collect()
+        };
+        assert_eq!(bits(ours), bits(wanted), "{what}, logits of answer {i}");
+    }
+}
+
+/// Holds a base with some adapters of one layout to the CPU.
+fn check(base: &Path, adapters: &[Adapter], what: &str) {
+    for application in [Application::Merged, Application::Unmerged] {
+        let (cpu, cuda) = (cpu(base, application), cuda(base, application, 1));
+        let prompts = prompts(cpu.config.vocab_size);
+        let wanted = answers(&cpu, &Adapted::Base, &prompts, 9);
+        let ours = answers(&cuda, &Adapted::Base, &prompts, 9);
+        assert_same(&ours, &wanted, &format!("{what}, the base"));
+        if adapters.is_empty() {
+            continue;
+        }
+        let (on_cpu, on_cuda) = (adapted(&cpu, adapters), adapted(&cuda, adapters));
+        let wanted = answers(&cpu, &on_cpu, &prompts, 9);
+        for batch in [1, 6, 100] {
+            let ours = answers(&cuda, &on_cuda, &prompts, batch);
+            assert_same(&ours, &wanted, &format!("{what}, {application:?}, batches of {batch}"));
+        }
+    }
+}
+
+fn example_adapters(dir: &Path, n: usize) -> Vec<Adapter> {
+    example::write_base(&dir.join("base"), 1).unwrap();
+    example::write_experts(&dir.join("experts"), 1).unwrap();
+    let open = |name: &&str| Expert::open(&dir.join("experts").join(name)).unwrap().to_adapter();
+    example::EXPERTS[..n].iter().map(open).collect()
+}
+
+#[test]
+fn the_forward_pass_has_the_bits_of_the_cpu() {
+    // Broken: a search on a GPU would be another search.
+    let dir = tempfile::tempdir().unwrap();
+    let adapters = example_adapters(dir.path(), 3);
+    check(&dir.path().join("base"), &adapters, "the example");
+}
+
+#[test]
+fn golden_models_have_the_bits_of_the_cpu() {
+    // Broken: some architecture or storage would be computed otherwise.
+    for root in golden_roots() {
+        for folder in sub_folders(&root.join("forward")) {
+            let base = folder.join("model");
+            if !folder.join("golden.json").exists() || !base.exists() {
+                continue;
+            }
+            println!("{}", folder.display());
+            check(&base, &[], &folder.display().to_string());
+        }
+    }
+}
+
+#[test]
+fn texts_are_as_likely_as_on_the_cpu() {
+    // Broken: perplexities would depend on the device.
+    let dir = tempfile::tempdir().unwrap();
+    let adapters = example_adapters(dir.path(), 2);
+    let base = dir.path().join("base");
+    let (cpu, cuda) = (cpu(&base, Application::Unmerged), cuda(&base, Application::Unmerged, 3));
+    let texts: Vec<Vec<u32>> =
+        prompts(cpu.config.vocab_size).into_iter().filter(|text| text.len() > 1).collect();
+    let scored = |text: &Vec<u32>| (0..text.len()).map(|i| i > 0 && i % 3 != 1).collect();
+    let scored: Vec<Vec<bool>> = texts.iter().map(scored).collect();
+    let jobs: Vec<TextJob> = [0, 1]
+        .iter()
+        .flat_map(|&adapter_idx| {
+            let job = move |(tokens, scored)| TextJob { adapter_idx, tokens, scored };
+            texts.iter().map(|t| &t[..]).zip(scored.iter().map(|s| &s[..])).map(job)
+        })
+        .collect();
+    let wanted = log_likelihoods(&cpu, &adapted(&cpu, &adapters), &jobs, Some(3)).unwrap();
+    let ours = log_likelihoods(&cuda, &adapted(&cuda, &adapters), &jobs, Some(2)).unwrap();
+    assert_eq!(ours, wanted);
+}
+
+#[test]
+fn a_device_without_memory_is_an_error() {
+    // Broken: a search would end in a panic, or go on with what was never computed.
+    let dir = tempfile::tempdir().unwrap();
+    let adapters = example_adapters(dir.path(), 1);
+    let base = dir.path().join("base");
+    let sizes = [0, 1 << 20, 6 << 20, 7 << 20, 8 << 20, 9 << 20];
+    let mut n_failed_later = 0;
+    for n_bytes in sizes {
+        let cuda = Cuda::new(Emulated::with_memory(n_bytes), LIMITS);
+        let Ok(decoder) = Decoder::open(&base, cuda, Some(Application::Unmerged)) else { continue };
+        let prompts = prompts(decoder.config.vocab_size);
+        let jobs: Vec<Job> = prompts
+            .iter()
+            .map(|tokens| Job { adapter_idx: 0, tokens, max_new_tokens: 2 })
+            .collect();
+        let set = adapted(&decoder, &adapters);
+        let found = generate(&decoder, &set, &jobs, &[1], Some(4), Report::Tokens);
+        if let Err(error) = found {
+            assert!(error.to_string().contains("no memory for"), "{error}");
+            n_failed_later += 1;
+        }
+    }
+    println!("{n_failed_later} of {} runs ended in the middle", sizes.len());
+}
