@@ -19,7 +19,7 @@ mod host_kernels {
         let sanitizer = std::env::var(SANITIZER).unwrap_or_default();
         println!("cargo::rustc-env={SANITIZER}={sanitizer}");
 
-        let harness = ["emulator", "fiber", "machine", "memory"];
+        let harness = ["emulator", "fiber", "machine", "memory", "products", "proxy"];
         let mut build = compiler(&sanitizer);
         let mut objects = build.files(harness.map(source)).compile_intermediates();
         let mut build = compiler(&sanitizer);
@@ -56,6 +56,7 @@ mod host_kernels {
             "-Wall",
             "-Wextra",
             "-Wno-unknown-pragmas",
+            "-Wno-psabi", // notes that other compilers pass tensor maps otherwise
             "-ffp-contract=off",
             "-fno-strict-aliasing",
         ]);

@@ -9,6 +9,7 @@
 #include "gather_rows.cu"
 #include "gemm_exact.cu"
 #include "gemm_fast.cu"
+#include "gemm_hopper.cu"
 #include "gram.cu"
 #include "log_probability.cu"
 #include "lora.cu"

@@ -3,7 +3,8 @@
 #   - nothing spills to local memory, and no kernel has a stack;
 #   - arithmetic rounds once, to nearest, where the source says so: no bare mul or add, which ptxas
 #     could fuse, nothing approximate, no denormal flushed. The kernels of precision `fast` are free
-#     in that, but those above v1 must use tensor cores;
+#     in that, but those above v1 must use tensor cores; so must those for Hopper, on sm_90a, by
+#     wgmma, fed by the tensor memory accelerator, and without ptxas serialising it;
 #   - no kernel touches local memory, where cuobjdump and nvdisasm stand beside NVCC to tell;
 #   - registers and shared memory are those of expected/kernels/resources.txt. `--write` keeps them.
 # Usage: kernels/compile.sh NVCC OUT [--write]
@@ -19,6 +20,11 @@ if ! "$nvcc" "${flags[@]}" -fatbin -gencode 'arch=compute_80,code=[sm_80,compute
     -gencode arch=compute_90a,code=sm_90a -Xptxas -v,-warn-spills,-Werror \
     -o "$out/kernels.fatbin" kernels/all.cu >"$out/ptxas.log" 2>&1; then
     grep -E 'error|warning' "$out/ptxas.log" >&2 || cat "$out/ptxas.log" >&2
+    exit 1
+fi
+
+if grep -E 'wgmma.*serialized|setmaxnreg.*ignored' "$out/ptxas.log" >&2; then
+    echo "kernels: ptxas waits after each wgmma" >&2
     exit 1
 fi
 
@@ -43,7 +49,7 @@ fi
 
 # The gate on the deterministic kernels: an instruction's name says how it rounds.
 "$nvcc" "${flags[@]}" -ptx -arch=compute_80 -o "$out/kernels.ptx" kernels/all.cu
-awk '/\.entry/ { is_fast = /_fast_/ } !is_fast' "$out/kernels.ptx" >"$out/deterministic.ptx"
+awk '/\.entry/ { is_fast = /_fast_|_hopper_/ } !is_fast' "$out/kernels.ptx" >"$out/deterministic.ptx"
 bare='^[[:space:]]*(@[^ ]+ )?((mul|add|sub|fma|mad|div|sqrt|rcp)(\.sat)?\.f(32|64)|[a-z0-9.]+\.(ftz|approx|full)[. ])'
 if grep -nE "$bare" "$out/deterministic.ptx" >&2; then
     echo "kernels: the lines above round otherwise than the source says" >&2
@@ -67,19 +73,31 @@ if [ -x "$tools/cuobjdump" ] && [ -x "$tools/nvdisasm" ]; then
     code=SASS
     for chip in sm_80 sm_90a; do
         "$tools/cuobjdump" -sass -arch "$chip" "$out/kernels.fatbin" >"$out/$chip.sass"
-        tensor_cores ' HMMA[.]' "$out/$chip.sass"
+        tensor_cores ' HMMA[.]' "$out/$chip.sass" | grep -v _hopper_
         if awk '/Function :/ { name = $3 } / (LDL|STL)[. ]/ { print name ": " $0; bad = 1 }
                 END { exit !bad }' "$out/$chip.sass" >&2; then
             echo "kernels: the lines above touch local memory on $chip" >&2
             exit 1
         fi
     done >"$out/tensor_cores"
+    for instruction in ' HGMMA[.]' ' UTMALDG[.]'; do
+        tensor_cores "$instruction" "$out/sm_90a.sass" | grep _hopper_
+    done >"$out/hopper"
 else
-    tensor_cores 'mma[.]sync' "$out/kernels.ptx" >"$out/tensor_cores"
+    tensor_cores 'mma[.]sync' "$out/kernels.ptx" | grep -v _hopper_ >"$out/tensor_cores"
+    "$nvcc" "${flags[@]}" -ptx -arch=compute_90a -o "$out/hopper.ptx" kernels/gemm_hopper.cu
+    for instruction in 'wgmma[.]mma_async' 'cp[.]async[.]bulk[.]tensor'; do
+        tensor_cores "$instruction" "$out/hopper.ptx"
+    done >"$out/hopper"
 fi
 if ! grep -qE '_fast_.*_v[2-9] yes$' "$out/tensor_cores" ||
     grep -E '_fast_.*_v[2-9] no$' "$out/tensor_cores" >&2; then
     echo "kernels: a kernel of precision fast has no tensor-core instruction in its $code" >&2
+    exit 1
+fi
+
+if [ "$(grep -c ' yes$' "$out/hopper")" -lt 4 ] || grep ' no$' "$out/hopper" >&2; then
+    echo "kernels: a kernel for Hopper lacks wgmma, or copies of tiles, in its $code" >&2
     exit 1
 fi
 

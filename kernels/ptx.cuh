@@ -94,7 +94,7 @@ DEVICE Bf16 narrow(float x) {
 #endif
 }
 
-// ---- neighbours written at once: the address is a multiple of the size of both ----
+// ---- neighbours at once: the address is a multiple of the size of both ----
 
 DEVICE void store(float* to, float value) { *to = value; }
 DEVICE void store(Bf16* to, float value) { *to = narrow(value); }
@@ -116,6 +116,14 @@ DEVICE void store2(Bf16* to, float first, float second AND_HERE) {
   host::check_aligned(to, 4, {file, line});
 #endif
   *reinterpret_cast<Two<Bf16>*>(to) = {narrow(first), narrow(second)};
+}
+
+template <class T>
+DEVICE Two<T> load2(const T* from AND_HERE) {
+#ifndef __CUDACC__
+  host::check_aligned(from, 2 * sizeof(T), {file, line});
+#endif
+  return *reinterpret_cast<const Two<T>*>(from);
 }
 
 // ---- four values at once: the address is a multiple of 16 ----

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use half::bf16;
 use kernels_common::values::{compare, values};
-use kernels_common::{Argument, Device, Failure, Launch, SANITIZER, SEEDS, launch};
+use kernels_common::{Argument, Device, Failure, Launch, Map, SANITIZER, SEEDS, launch};
 
 /// A planted bug, and what finds it.
 struct Bug {
@@ -29,7 +29,11 @@ const fn bug(name: &'static str, check: &'static str) -> Bug {
     Bug { name, n: 128, check, address: None, thread: None }
 }
 
-const BUGS: [Bug; 24] = [
+const fn hopper(name: &'static str, check: &'static str) -> Bug {
+    Bug { n: 200, ..bug(name, check) }
+}
+
+const BUGS: [Bug; 40] = [
     Bug { thread: RACE, ..bug("planted_missing_barrier", "bits") },
     Bug { thread: RACE, ..bug("planted_missing_second_barrier", "bits") },
     Bug { thread: RACE, ..bug("planted_missing_lane_barrier", "bits") },
@@ -54,6 +58,22 @@ const BUGS: [Bug; 24] = [
     bug("planted_product_bank_conflict", "bank-conflict"),
     bug("planted_product_divergent", "divergent-warp"),
     bug("planted_product_lost_half", "bits"),
+    hopper("planted_hopper_missing_product_wait", "unwaited-product"),
+    hopper("planted_hopper_weak_product_wait", "changed-operand"),
+    hopper("planted_hopper_missing_barrier_wait", "stuck-barrier"),
+    hopper("planted_hopper_late_barrier_wait", "changed-operand"),
+    hopper("planted_hopper_more_bytes", "wrong-bytes"),
+    hopper("planted_hopper_fewer_bytes", "wrong-bytes"),
+    hopper("planted_hopper_missing_fence", "missing-fence"),
+    hopper("planted_hopper_unpublished_barrier", "missing-fence"),
+    hopper("planted_hopper_unset_barrier", "barrier"),
+    hopper("planted_hopper_other_parity", "stuck-barrier"),
+    hopper("planted_hopper_wrong_swizzle", "bits"),
+    hopper("planted_hopper_lost_warp", "divergent-warpgroup"),
+    hopper("planted_hopper_half_warp", "divergent-warp"),
+    hopper("planted_hopper_missing_arrival", "stuck-barrier"),
+    hopper("planted_hopper_touched_sums", "touched-sums"),
+    hopper("planted_hopper_misaligned_tile", "misaligned"),
 ];
 
 /// Runs a kernel that should reverse blocks of 64 values.
@@ -85,9 +105,28 @@ fn product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
     compare(&out.read(), &wanted)
 }
 
+/// Runs a kernel that should multiply 64 rows of a matrix of (256, n) with all of them, by wgmma.
+fn wide_product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
+    let rows: Vec<f32> = values(1, 256 * n).iter().map(|x| (x * 8.0).round()).collect();
+    let dot = |i: usize, j: usize| -> f32 {
+        (0..n).map(|k| rows[i * n + k] * rows[j * n + k]).sum::<f32>() + 0.0
+    };
+    let wanted: Vec<f32> = (0..64 * 256).map(|at| dot(at / 256, at % 256)).collect();
+    let stored: Vec<u16> = rows.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
+    let (device, out) = (Device::new(&stored), Device::unset(64 * 256));
+    let map = Map { device: &device, n_rows: 256, n_cols: n, ld: n, box_rows: 256 };
+    let what = Launch { name, grid: [1, 1, 1], block: 160, shared_bytes: 67 << 10, seed };
+    launch(what, &[&map, &out, &(n as i32)])?;
+    compare(&out.read(), &wanted)
+}
+
 /// Runs a kernel of `planted/` and compares what it gives.
 fn run(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
-    let run = if name.starts_with("planted_product") { product } else { reverse };
+    let run = match name {
+        _ if name.starts_with("planted_product") => product,
+        _ if name.starts_with("planted_hopper") => wide_product,
+        _ => reverse,
+    };
     run(name, n, seed)
 }
 
@@ -103,6 +142,7 @@ fn a_right_kernel_passes_every_check() {
         for seed in 0..20 {
             assert_eq!(run("planted_reverse", n, seed), Ok(()), "{n} seed {seed}");
             assert_eq!(run("planted_product", n, seed), Ok(()), "{n} seed {seed}");
+            assert_eq!(run("planted_hopper", n, seed % 5), Ok(()), "{n} seed {seed}");
         }
     }
 }
@@ -201,4 +241,15 @@ fn launches_that_a_driver_would_refuse_are_refused() {
     assert_eq!(refused(few, &[&device, &out, &64i32]), "partial-warp");
     let few = Launch { name: "planted_product_divergent", ..few };
     assert_eq!(refused(few, &[&device, &out, &64i32]), "partial-warp");
+    // sm_90a has more shared memory, yet not any; what cannot be a tensor map is refused at a copy.
+    let stored = Device::new(&[0u16; 256 * 64]);
+    let map = Map { device: &stored, n_rows: 256, n_cols: 64, ld: 64, box_rows: 256 };
+    let large = Launch { name: "planted_hopper", block: 160, shared_bytes: 228 << 10, ..what };
+    let out = Device::unset(64 * 256);
+    assert_eq!(refused(large, &[&map, &out, &64i32]), "shared-memory-limit");
+    let right = Launch { shared_bytes: 227 << 10, ..large };
+    assert_eq!(launch(right, &[&map, &out, &64i32]), Ok(()));
+    assert_eq!(refused(right, &[&Map { ld: 60, ..map }, &out, &60i32]), "tensor-map");
+    let few = Launch { name: "planted_hopper_missing_barrier_wait", block: 96, ..right };
+    assert_eq!(refused(few, &[&map, &out, &64i32]), "partial-warpgroup");
 }

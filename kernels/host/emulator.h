@@ -9,11 +9,12 @@
 //   divergent-warp       the same within a warp, at a shuffle or another warp-wide operation
 //   partial-warp         a warp-wide operation in a warp of fewer than 32 threads
 //   shared-overrun       a write just outside of a shared array
-//   shared-memory-limit  more shared memory than sm_80 has
+//   shared-memory-limit  more shared memory than the chip has
 //   misaligned           a vector access that a GPU would refuse
 //   bank-conflict        rows of one matrix that shared memory gives one after another
 //   unwaited-copy        a thread leaves before its asynchronous copies have arrived
 //   launch               an unknown kernel, arguments of other number or size, an impossible grid
+// `hopper.h` has those of sm_90a.
 //
 // State is kept per thread of the operating system, so tests may launch in parallel.
 #pragma once
@@ -114,10 +115,14 @@ struct Kernel {
   void (*call)(void (*kernel)(), void* const* args);
   const std::size_t* arg_bytes;
   std::size_t n_args;
+  std::size_t max_shared;  // bytes that a block of it may have
   const Kernel* next;
 };
 
 void add_kernel(Kernel* kernel);
+
+// What one block may have on sm_80.
+constexpr std::size_t SM_80_SHARED = 163 << 10;
 
 template <class... Args>
 struct Caller {
@@ -137,9 +142,9 @@ struct Export {
   Kernel kernel;
 
   template <class... Args>
-  Export(const char* name, void (*function)(Args...))
+  Export(const char* name, void (*function)(Args...), std::size_t max_shared = SM_80_SHARED)
       : kernel{name, reinterpret_cast<void (*)()>(function), &Caller<Args...>::call,
-               Caller<Args...>::bytes, sizeof...(Args), nullptr} {
+               Caller<Args...>::bytes, sizeof...(Args), max_shared, nullptr} {
     add_kernel(&kernel);
   }
 };

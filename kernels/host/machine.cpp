@@ -61,6 +61,7 @@ bool Machine::run(const Kernel& kernel, const KernelsLaunch& launch, KernelsFail
   for (std::uint64_t block : blocks) {
     run_block({unsigned(block % launch.grid[0]), unsigned(block / launch.grid[0] % launch.grid[1]),
                unsigned(block / launch.grid[0] / launch.grid[1])});
+    if (!has_failed_) proxy_.end_block();
     if (!has_failed_) check_guards();
     free_shared();
     if (has_failed_) break;
@@ -71,6 +72,7 @@ bool Machine::run(const Kernel& kernel, const KernelsLaunch& launch, KernelsFail
 
 void Machine::run_block(Dim3 block_idx) {
   barrier_ = {};
+  proxy_.begin_block(n_threads_);
   warps_.assign((n_threads_ + WARP - 1) / WARP, {});
   static_bytes_ = 0;
   n_done_ = 0;
@@ -104,6 +106,7 @@ void Machine::leave() {
   for (const Copy& copy : worker.copies) {
     fail("unwaited-copy", copy.place, "the thread leaves before this copy has arrived");
   }
+  proxy_.leave();
   Warp& warp = warps_[worker.idx / WARP];
   if (warp.n_arrived > 0) {
     fail("divergent-warp", warp.place, "lanes wait at this %s for one that has left", warp.name);
@@ -212,6 +215,7 @@ void Machine::operate(const char* name, Place place, void* args, void (*execute)
 
 // Nobody can go on: each waits for another.
 void Machine::report_deadlock() {
+  if (proxy_.report_deadlock()) return;
   for (unsigned warp_idx = 0; warp_idx < warps_.size(); ++warp_idx) {
     const Warp& warp = warps_[warp_idx];
     if (warp.n_arrived == 0) continue;

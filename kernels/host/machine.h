@@ -9,13 +9,13 @@
 #include "emulator.h"
 #include "fiber.h"
 #include "launch.h"
+#include "proxy.h"
 
 namespace host {
 
 constexpr unsigned WARP = 32;
 constexpr unsigned MAX_THREADS = 1024;
-// What one block may have on sm_80; without asking for more, 48 KiB.
-constexpr std::size_t MAX_SHARED = 163 << 10;
+// What one block may have without asking for more.
 constexpr std::size_t MAX_STATIC_SHARED = 48 << 10;
 
 // An asynchronous copy that has not arrived.
@@ -70,8 +70,13 @@ class Machine {
   void may_switch();
   // Goes back to the scheduler.
   void pause();
+  // Sleeps until another thread wakes this one; wakes `count` threads.
+  void wait();
+  void wake(unsigned first, unsigned count);
   // Records the launch's first failure.
   void fail_here(const char* check, Place place, const char* text);
+  Worker* worker(unsigned idx) { return workers_[idx].get(); }
+  Proxy& proxy() { return proxy_; }
   Worker& self() { return *static_cast<Worker*>(lane); }
   // The mark of the gathering that the running thread is about to join.
   void* warp_mark() { return mark_of(warps_[lane->idx / WARP]); }
@@ -81,8 +86,6 @@ class Machine {
   void* mark_of(Gathering& gathering);
   void run_block(Dim3 block_idx);
   void leave();
-  void wait();
-  void wake(unsigned first, unsigned count);
   unsigned next_runnable();
   std::uint64_t draw();
   void report_deadlock();
@@ -92,6 +95,7 @@ class Machine {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<Warp> warps_;
   Gathering barrier_;
+  Proxy proxy_;
   std::vector<SharedArray> shared_;
   std::vector<std::uint64_t> runnable_;  // a bit for each thread
   unsigned n_threads_ = 0, n_done_ = 0;

@@ -57,7 +57,7 @@ void* Machine::shared_array(const char* name, std::size_t bytes, Place place, bo
   }
   if (!is_dynamic) static_bytes_ += bytes;
   const std::size_t total = static_bytes_ + launch_->shared_bytes;
-  if (static_bytes_ > MAX_STATIC_SHARED || total > MAX_SHARED) {
+  if (static_bytes_ > MAX_STATIC_SHARED || total > kernel_->max_shared) {
     fail("shared-memory-limit", place, "%zu bytes, of which %zu are static", total, static_bytes_);
   }
   const marks::Unseen unseen;

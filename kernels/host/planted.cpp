@@ -1,4 +1,5 @@
 // The planted bugs, as the host compiler sees them.
+#include "../planted/hopper.cu"
 #include "../planted/matrix.cu"
 #include "../planted/memory.cu"
 #include "../planted/numbers.cu"

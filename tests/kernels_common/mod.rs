@@ -82,15 +82,20 @@ impl Argument for Plain {
     }
 }
 
+/// An argument's bytes, with the room and on the boundary that a tensor map needs.
+#[repr(C, align(64))]
+struct Value([u64; 8], [u64; 8]);
+
 /// Runs a kernel to its end. A grid without blocks is no launch.
 pub fn launch(launch: Launch, args: &[&dyn Argument]) -> Result<(), Failure> {
     if launch.grid.contains(&0) {
         return Ok(());
     }
-    let mut words: Vec<([u64; 8], usize)> = args.iter().map(|arg| arg.words()).collect();
+    let words: Vec<([u64; 8], usize)> = args.iter().map(|arg| arg.words()).collect();
     let arg_bytes: Vec<usize> = words.iter().map(|(_, n_bytes)| *n_bytes).collect();
+    let mut values: Vec<Value> = words.iter().map(|(words, _)| Value(*words, [0; 8])).collect();
     let pointers: Vec<*mut c_void> =
-        words.iter_mut().map(|(words, _)| words.as_mut_ptr().cast()).collect();
+        values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
     let name = CString::new(launch.name).unwrap();
     let raw = RawLaunch {
         name: name.as_ptr(),
@@ -243,6 +248,30 @@ pub struct Pointer<'a, T> {
 impl<T: Copy> Argument for Pointer<'_, T> {
     fn words(&self) -> ([u64; 8], usize) {
         (one(self.device.address() + (self.idx * size_of::<T>()) as u64), 8)
+    }
+
+    fn overrun(&self) -> Option<String> {
+        self.device.overrun()
+    }
+}
+
+/// A tensor map of a matrix (n_rows, n_cols) of 16-bit numbers, rows `ld` apart, in boxes of 64
+/// columns, swizzled by 128 bytes: `TensorMap` of hopper.h.
+pub struct Map<'a> {
+    pub device: &'a Device<u16>,
+    pub n_rows: usize,
+    pub n_cols: usize,
+    pub ld: usize,
+    pub box_rows: usize,
+}
+
+impl Argument for Map<'_> {
+    fn words(&self) -> ([u64; 8], usize) {
+        let [n_rows, n_cols, ld, box_rows] =
+            [self.n_rows, self.n_cols, self.ld, self.box_rows].map(|n| n as u64);
+        let (box_cols, swizzle) = (64, 3); // CU_TENSOR_MAP_SWIZZLE_128B
+        let start = self.device.address();
+        ([start, n_cols, n_rows, 2 * ld, box_cols | box_rows << 32, swizzle, 0, 0], 128)
     }
 
     fn overrun(&self) -> Option<String> {
