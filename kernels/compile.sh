@@ -3,7 +3,7 @@
 #   - nothing spills to local memory, and no kernel has a stack;
 #   - arithmetic rounds once, to nearest, where the source says so: no bare mul or add, which ptxas
 #     could fuse, nothing approximate, no denormal flushed. The kernels of precision `fast` are free
-#     in that, but those above v1 must use tensor cores;
+#     in that, but its products and attention above v1 must use tensor cores;
 #   - no kernel touches local memory, where cuobjdump and nvdisasm stand beside NVCC to tell;
 #   - registers and shared memory are those of expected/kernels/resources.txt. `--write` keeps them.
 # Usage: kernels/compile.sh NVCC OUT [--write]
@@ -77,9 +77,15 @@ if [ -x "$tools/cuobjdump" ] && [ -x "$tools/nvdisasm" ]; then
 else
     tensor_cores 'mma[.]sync' "$out/kernels.ptx" >"$out/tensor_cores"
 fi
-if ! grep -qE '_fast_.*_v[2-9] yes$' "$out/tensor_cores" ||
-    grep -E '_fast_.*_v[2-9] no$' "$out/tensor_cores" >&2; then
-    echo "kernels: a kernel of precision fast has no tensor-core instruction in its $code" >&2
+must='^(gemm|attention)_(.*_)?fast_(.*_)?v[2-9]'
+for op in gemm attention_prefill attention_decode; do
+    if ! grep -qE "^${op}_fast_.*v[2-9] yes$" "$out/tensor_cores"; then
+        echo "kernels: no ${op}_fast above v1 was found: the search is broken" >&2
+        exit 1
+    fi
+done
+if grep -E "$must no$" "$out/tensor_cores" >&2; then
+    echo "kernels: the kernels above have no tensor-core instruction in their $code" >&2
     exit 1
 fi
 
