@@ -16,8 +16,8 @@
 //     read once for all of them; a head alone leaves 15 rows empty, which costs nothing that is
 //     scarce: at 256 numbers a position is 8 cycles of mma on sm_80, and 100 cycles of memory.
 //     Warp w takes the tiles t with t % 4 = w, of 8 KiB each for K and V, in buffers of its own: no
-//     barrier of the block, and of two blocks on a multiprocessor 64 KiB or more are under way, where
-//     30 hide the latency. Predicted 80 % of copy bandwidth. Not run on hardware.
+//     barrier of the block, and 64 KiB or more of two blocks are under way on a multiprocessor,
+//     where 30 hide the latency. Predicted 80 % of copy bandwidth. Not run on hardware.
 #include "common.cuh"
 
 #include "attention_fast.cuh"

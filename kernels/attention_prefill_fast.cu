@@ -145,7 +145,8 @@ KERNEL(32) attention_fast_v1(const Bf16* q, const Bf16* keys, const Bf16* values
                       mul_rn(weighted, earlier));
     largest = now;
   }
-  store(row_of(out, row, ldo) + head * head_dim + d, div_rn(weighted, sum));
+  const float inverse = div_rn(1.0f, sum);
+  store(row_of(out, row, ldo) + head * head_dim + d, mul_rn(weighted, inverse));
 }
 EXPORT(attention_fast_v1);
 

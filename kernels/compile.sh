@@ -37,8 +37,8 @@ if awk -F '\t' '$5 > 0 { print "kernels: " $1 " for " $2 " has a stack of " $5 "
 fi
 {
     echo "# Registers of a thread and static shared memory of a block in bytes, nvcc 13.0."
-    awk -F '\t' 'BEGIN { printf "%-28s %-7s %9s %7s\n", "kernel", "chip", "registers", "shared" }
-        { printf "%-28s %-7s %9d %7d\n", $1, $2, $3, $4 }' "$out/resources.tsv"
+    awk -F '\t' 'BEGIN { printf "%-30s %-7s %9s %7s\n", "kernel", "chip", "registers", "shared" }
+        { printf "%-30s %-7s %9d %7d\n", $1, $2, $3, $4 }' "$out/resources.tsv"
 } >"$out/resources.txt"
 
 # The gate on the deterministic kernels: an instruction's name says how it rounds.
