@@ -70,9 +70,9 @@ fn every_position_that_is_seen_and_no_other_is_weighed() {
             let layer = Layer::new(sizes, window, content, lengths.len());
             let batch = layer.append(prompts(lengths), 0);
             let head_dim = sizes[2];
-            let value_of = |row: &Row, position, head: usize, d| {
-                let col = layer.v_col() + head * sizes[1] / sizes[0] * head_dim + d;
-                layer.row(Row { position, ..*row })[col]
+            let value_of = |row: &Row, position, head: usize| {
+                let col = layer.v_col() + head * sizes[1] / sizes[0] * head_dim;
+                layer.row(Row { position, ..*row })[col..][..head_dim].to_vec()
             };
             let mut wanted = Vec::new();
             for row in &batch.rows {
@@ -80,7 +80,7 @@ fn every_position_that_is_seen_and_no_other_is_weighed() {
                 for head in 0..sizes[0] {
                     if content == Content::Chosen {
                         let position = layer.chosen(row.position, head);
-                        wanted.extend((0..head_dim).map(|d| value_of(row, position, head, d)));
+                        wanted.extend(value_of(row, position, head));
                         continue;
                     }
                     // Whole numbers: sums are exact, in any order.
@@ -88,9 +88,8 @@ fn every_position_that_is_seen_and_no_other_is_weighed() {
                     let inverse = 1.0 / seen.clone().count() as f32;
                     let mut sums = vec![0.0; head_dim];
                     for position in seen {
-                        let value = &layer.row(Row { position, ..*row })[layer.v_col()..];
-                        let value = &value[head * sizes[1] / sizes[0] * head_dim..][..head_dim];
-                        sums.iter_mut().zip(value).for_each(|(sum, value)| *sum += value);
+                        let value = value_of(row, position, head);
+                        sums.iter_mut().zip(&value).for_each(|(sum, value)| *sum += value);
                     }
                     wanted.extend(rounded(&sums.iter().map(|s| s * inverse).collect::<Vec<_>>()));
                 }
