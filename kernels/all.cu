@@ -1,7 +1,9 @@
 // Every op, for one fatbin, and for one translation unit on the host.
 #include "argmax.cu"
 #include "attention_decode.cu"
+#include "attention_decode_fast.cu"
 #include "attention_prefill.cu"
+#include "attention_prefill_fast.cu"
 #include "attention_steps.cu"
 #include "combine.cu"
 #include "embed.cu"
@@ -16,4 +18,5 @@
 #include "low_rank.cu"
 #include "rms_norm.cu"
 #include "rope_append.cu"
+#include "rope_append_fast.cu"
 #include "step.cu"

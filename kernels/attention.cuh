@@ -10,15 +10,23 @@
 // The cache of one layer, for every slot (a sequence) and key head:
 //   keys    (capacity / 32, head_dim, 32)   a product with 32 neighbouring positions reads rows
 //   values  (capacity, head_dim)
+// In precision `fast` both are (capacity, head_dim), in bf16, and capacity is any number.
 #pragma once
 
 struct Heads {
   int n_heads;     // query heads, a multiple of n_kv_heads
   int n_kv_heads;  // key and value heads
   int head_dim;
-  int capacity;  // positions of a slot: a multiple of 32
+  int capacity;  // positions of a slot: a multiple of 32 where keys stand in panels
   int window;    // how many positions back a row sees, itself included; 0: all
   float score_factor;
+};
+
+// Consecutive rows of one sequence, which a block of prefill serves together.
+struct QueryTile {
+  int first_row;  // in q
+  int n_rows;
+  int out_row;  // of the first, in out
 };
 
 // Positions are kept in panels of so many.

@@ -23,12 +23,6 @@ constexpr int WARP_ROWS = 8;
 constexpr int N_WARPS = 4;
 constexpr int QUERY_ROWS = WARP_ROWS * N_WARPS;
 
-struct Tile {
-  int first_row;  // in q
-  int n_rows;
-  int out_row;  // of the first, in out
-};
-
 // One panel's worth of consecutive floats; both sides are whole panels.
 DEVICE void load(float* to, const float* from, int n_floats) {
   for (int i = threadIdx.x * 4; i < n_floats; i += 32 * N_WARPS * 4) {
@@ -53,14 +47,14 @@ DEVICE void score(const float* queries, const float* panel, int head_dim, int la
 // For heads of at most 32 * N_CHUNKS elements.
 template <int N_CHUNKS>
 DEVICE void attend(const float* q, const float* keys, const float* values, const int* slot_of,
-                   const int* position_of, const Tile* tiles, float* out, Heads heads, int ldq,
+                   const int* position_of, const QueryTile* tiles, float* out, Heads heads, int ldq,
                    int ldo) {
   // queries (32, head_dim), keys (head_dim, 32), values (32, head_dim), numerators (32, 32)
   DYNAMIC_SHARED(float, shared);
   const int head_dim = heads.head_dim, panel_size = PANEL * head_dim;
   float* const key_panel = shared + QUERY_ROWS * head_dim;
   float* const value_panel = key_panel + panel_size;
-  const Tile tile = tiles[blockIdx.x];
+  const QueryTile tile = tiles[blockIdx.x];
   const int kv_head = blockIdx.y, group = heads.n_heads / heads.n_kv_heads;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int slot = slot_of[tile.first_row], first_position = position_of[tile.first_row];
@@ -180,7 +174,7 @@ DEVICE void attend(const float* q, const float* keys, const float* values, const
 #define ATTENTION_PREFILL(max_head_dim)                                                         \
   KERNEL(128) attention_prefill_##max_head_dim##_v2(                                            \
       const float* q, const float* keys, const float* values, const int* slot_of,               \
-      const int* position_of, const prefill::Tile* tiles, float* out, Heads heads, int ldq,     \
+      const int* position_of, const QueryTile* tiles, float* out, Heads heads, int ldq,     \
       int ldo) {                                                                                \
     prefill::attend<max_head_dim / 32>(q, keys, values, slot_of, position_of, tiles, out, heads, \
                                        ldq, ldo);                                               \

@@ -3,8 +3,9 @@
 #   - nothing spills to local memory, and no kernel has a stack;
 #   - arithmetic rounds once, to nearest, where the source says so: no bare mul or add, which ptxas
 #     could fuse, nothing approximate, no denormal flushed. The kernels of precision `fast` are free
-#     in that, but those above v1 must use tensor cores; so must those for Hopper, on sm_90a, by
-#     wgmma, fed by the tensor memory accelerator, and without ptxas serialising it;
+#     in that, but its products and attention above v1 must use tensor cores; so must those for
+#     Hopper, on sm_90a, by wgmma, fed by the tensor memory accelerator, and without ptxas
+#     serialising it;
 #   - no kernel touches local memory, where cuobjdump and nvdisasm stand beside NVCC to tell;
 #   - registers and shared memory are those of expected/kernels/resources.txt. `--write` keeps them.
 # Usage: kernels/compile.sh NVCC OUT [--write]
@@ -43,8 +44,8 @@ if awk -F '\t' '$5 > 0 { print "kernels: " $1 " for " $2 " has a stack of " $5 "
 fi
 {
     echo "# Registers of a thread and static shared memory of a block in bytes, nvcc 13.0."
-    awk -F '\t' 'BEGIN { printf "%-28s %-7s %9s %7s\n", "kernel", "chip", "registers", "shared" }
-        { printf "%-28s %-7s %9d %7d\n", $1, $2, $3, $4 }' "$out/resources.tsv"
+    awk -F '\t' 'BEGIN { printf "%-30s %-7s %9s %7s\n", "kernel", "chip", "registers", "shared" }
+        { printf "%-30s %-7s %9d %7d\n", $1, $2, $3, $4 }' "$out/resources.tsv"
 } >"$out/resources.txt"
 
 # The gate on the deterministic kernels: an instruction's name says how it rounds.
@@ -90,9 +91,15 @@ else
         tensor_cores "$instruction" "$out/hopper.ptx"
     done >"$out/hopper"
 fi
-if ! grep -qE '_fast_.*_v[2-9] yes$' "$out/tensor_cores" ||
-    grep -E '_fast_.*_v[2-9] no$' "$out/tensor_cores" >&2; then
-    echo "kernels: a kernel of precision fast has no tensor-core instruction in its $code" >&2
+must='^(gemm|attention)_(.*_)?fast_(.*_)?v[2-9]'
+for op in gemm attention_prefill attention_decode; do
+    if ! grep -qE "^${op}_fast_.*v[2-9] yes$" "$out/tensor_cores"; then
+        echo "kernels: no ${op}_fast above v1 was found: the search is broken" >&2
+        exit 1
+    fi
+done
+if grep -E "$must no$" "$out/tensor_cores" >&2; then
+    echo "kernels: the kernels above have no tensor-core instruction in their $code" >&2
     exit 1
 fi
 

@@ -94,6 +94,29 @@ DEVICE Bf16 narrow(float x) {
 #endif
 }
 
+// Two floats rounded to bf16, the first in the low half.
+DEVICE unsigned narrow2(float first, float second) {
+#ifdef __CUDACC__
+  unsigned both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  return both;
+#else
+  return narrow(first).bits | static_cast<unsigned>(narrow(second).bits) << 16;
+#endif
+}
+
+// 2^x within 2 ulp, for precision `fast` alone: the host half has other last bits. On both, 2^0 is
+// 1 and 2^-infinity is 0; a result below the smallest normal may be 0.
+DEVICE float exp2_near(float x) {
+#ifdef __CUDACC__
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+#else
+  return __builtin_exp2f(x);
+#endif
+}
+
 // ---- neighbours at once: the address is a multiple of the size of both ----
 
 DEVICE void store(float* to, float value) { *to = value; }
@@ -156,6 +179,15 @@ DEVICE void store4(float* to, float4 values AND_HERE) {
   host::check_aligned(to, 16, {file, line});
 #endif
   *reinterpret_cast<float4*>(to) = values;
+}
+
+// Each rounded to bf16: the address is a multiple of 8.
+DEVICE void store4(Bf16* to, float4 values AND_HERE) {
+#ifndef __CUDACC__
+  host::check_aligned(to, 8, {file, line});
+#endif
+  *reinterpret_cast<Four<Bf16>*>(to) = {
+      {narrow(values.x), narrow(values.y), narrow(values.z), narrow(values.w)}};
 }
 
 // ---- the block and the warp; all threads of either take part ----
@@ -246,6 +278,19 @@ DEVICE void load_matrices(unsigned (&to)[4], const void* row AND_HERE) {
                : "memory");
 #else
   host::load_matrices(to, row, {file, line});
+#endif
+}
+
+// The same, each matrix transposed: `to[m]` becomes rows 2 t and 2 t + 1, column g, of matrix m.
+DEVICE void load_transposed(unsigned (&to)[4], const void* row AND_HERE) {
+#ifdef __CUDACC__
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
+#else
+  host::load_transposed(to, row, {file, line});
 #endif
 }
 

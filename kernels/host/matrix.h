@@ -20,7 +20,8 @@ inline double half_of(unsigned two, int half) {
 // The lane reads the row whose address it passes; the rows are then dealt out. So a race is that of
 // the lane that names the row. Eight rows that are read at once must lie in different banks: a
 // conflict is slow, not wrong, but no layout needs to have one.
-inline void load_matrices(unsigned (&to)[4], const void* row, Place place) {
+template <bool IS_TRANSPOSED>
+inline void load_matrices_as(unsigned (&to)[4], const void* row, const char* name, Place place) {
   struct Rows {
     std::uintptr_t address;
     Place place;
@@ -39,13 +40,31 @@ inline void load_matrices(unsigned (&to)[4], const void* row, Place place) {
                other, idx);
         }
       }
+      const int g = idx / 4, t = idx % 4;
       for (int m = 0; m < 4; ++m) {
-        lane.dealt[m] = static_cast<const Rows*>(lanes[8 * m + idx / 4])->read[idx % 4];
+        const auto row_of_matrix = [&](int i) __attribute__((no_sanitize("thread"))) {
+          return static_cast<const Rows*>(lanes[8 * m + i])->read;
+        };
+        if (IS_TRANSPOSED) {
+          const unsigned low = row_of_matrix(2 * t)[g / 2] >> g % 2 * 16 & 0xffffu;
+          const unsigned high = row_of_matrix(2 * t + 1)[g / 2] >> g % 2 * 16 & 0xffffu;
+          lane.dealt[m] = low | high << 16;
+        } else {
+          lane.dealt[m] = row_of_matrix(g)[t];
+        }
       }
     }
   };
-  warp_operation("ldmatrix", place, &rows, deal);
+  warp_operation(name, place, &rows, deal);
   for (int m = 0; m < 4; ++m) to[m] = rows.dealt[m];
+}
+
+inline void load_matrices(unsigned (&to)[4], const void* row, Place place) {
+  load_matrices_as<false>(to, row, "ldmatrix", place);
+}
+
+inline void load_transposed(unsigned (&to)[4], const void* row, Place place) {
+  load_matrices_as<true>(to, row, "ldmatrix.trans", place);
 }
 
 inline void multiply_add(float (&sums)[4], const unsigned (&a)[4], unsigned b_0, unsigned b_1,

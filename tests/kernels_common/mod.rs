@@ -8,6 +8,7 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 
+pub mod attention_fast;
 pub mod cpu;
 pub mod emulated;
 pub mod values;
