@@ -1,9 +1,59 @@
-//! Compiles the CUDA kernels for the host where their tests ask for it; otherwise does nothing.
+//! Compiles the CUDA kernels: for GPUs where the program is to run on them, for the host where their
+//! tests ask for it; otherwise does nothing.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "cuda")]
+    gpu_kernels::compile();
     #[cfg(feature = "kernel-tests")]
     host_kernels::compile();
+}
+
+#[cfg(feature = "cuda")]
+mod gpu_kernels {
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    /// Names the compiler; else it is looked for.
+    const NVCC: &str = "NVCC";
+
+    /// Compiles `kernels/` into one fatbin: machine code for sm_80 and sm_90a, PTX for later chips.
+    /// `make kernels` does the same and checks what comes out.
+    pub fn compile() {
+        println!("cargo::rerun-if-changed=kernels");
+        println!("cargo::rerun-if-env-changed={NVCC}");
+        let out = PathBuf::from(std::env::var("OUT_DIR").unwrap()).join("kernels.fatbin");
+        let nvcc = compiler();
+        let status = Command::new(&nvcc)
+            .args(["-std=c++17", "-fmad=false", "-fatbin"])
+            .args(["-gencode", "arch=compute_80,code=[sm_80,compute_80]"])
+            .args(["-gencode", "arch=compute_90a,code=sm_90a"])
+            .arg("-o")
+            .arg(&out)
+            .arg("kernels/all.cu")
+            .status();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) => panic!("{} ended with {status}", nvcc.display()),
+            Err(error) => panic!(
+                "{}: {error}: CUDA's compiler is wanted; `make cuda-toolkit` fetches it",
+                nvcc.display()
+            ),
+        }
+    }
+
+    /// `$NVCC`, or what `make cuda-toolkit` fetched, or what the machine has.
+    fn compiler() -> PathBuf {
+        if let Some(named) = std::env::var_os(NVCC) {
+            return named.into();
+        }
+        let versions = std::fs::read_dir("target/cuda/venv/lib").into_iter().flatten().flatten();
+        let fetched =
+            versions.map(|version| version.path().join("site-packages/nvidia/cu13/bin/nvcc"));
+        let usual = Path::new("/usr/local/cuda/bin/nvcc").to_path_buf();
+        let mut found = fetched.chain([usual]).filter(|path| path.exists());
+        found.next().unwrap_or_else(|| "nvcc".into())
+    }
 }
 
 #[cfg(feature = "kernel-tests")]

@@ -17,7 +17,7 @@ use model_swarms::backend::cpu::Isa;
 use model_swarms::backend::cpu::gemm::Workers;
 use model_swarms::model::decode::{Generated, Job, Report};
 use model_swarms::model::lora::Places;
-use model_swarms::model::{Adapted, Application, Model};
+use model_swarms::model::{Adapted, Application, Device, Model};
 use model_swarms::tensors::Dtype;
 
 const N_PROMPT: usize = 60;
@@ -73,7 +73,8 @@ fn rank_case(
     let mut seconds: Vec<Timed> = Vec::new();
     let mut merging = None;
     for application in [Application::Merged, Application::Unmerged] {
-        let model = Model::open(&folder.join("base"), isa, Some(application)).expect("a base");
+        let model =
+            Model::open(&folder.join("base"), Device::Cpu, isa, Some(application)).expect("a base");
         let places = Places::find(expert.layout(), &model.config, folder).expect("its adapter");
         let adapted = model.adapt(&places, &[&adapter]).expect("an adapter of the base");
         let run = |adapted: &Adapted| {

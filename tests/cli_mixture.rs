@@ -13,6 +13,7 @@ use common::cli::{
 use common::read_json;
 use model_swarms::backend::cpu::Isa;
 use model_swarms::error::Result;
+use model_swarms::model::Device;
 use model_swarms::reproduce::{CellRecord, CellReport, Request, reproduce};
 use model_swarms::run::evaluate::Options;
 use model_swarms::suite::{Method, Scale, Suite};
@@ -117,7 +118,12 @@ fn cells(
     let mut suite = Suite::open(&suite).unwrap();
     suite.rows.retain(|row| matches!(row.method, Method::Cbtm { .. } | Method::BestSingle));
     let testbed = Testbed::open(testbed)?;
-    let options = Options { isa: Isa::from_environment()?, application: None, batch };
+    let options = Options {
+        device: Device::Cpu,
+        isa: Isa::from_environment()?,
+        application: None,
+        batch: Some(batch),
+    };
     let (out, scale) = (out.to_path_buf(), Scale::Smoke);
     let request = Request { suite, testbed, scale, seed: None, out, options };
     let cells = reproduce(&request, &mut |_| ())?.cells.into_iter().filter_map(|cell| match cell {

@@ -8,6 +8,7 @@ use std::path::Path;
 use common::cli::{Inputs, example, model_swarms, run, run_ok, run_refused};
 use common::table::{table_1, testbed};
 use model_swarms::backend::cpu::Isa;
+use model_swarms::model::Device;
 use model_swarms::report::{Page, Section};
 use model_swarms::reproduce::{Marks, Request, Results, in_print, reproduce, text};
 use model_swarms::run::evaluate::Options;
@@ -21,8 +22,12 @@ fn small_table(inputs: &Inputs, testbed: &Path, seeds: &[u64]) -> Results {
     (suite.smoke.dev, suite.smoke.test) = (4, 8);
     (suite.smoke.budget, suite.smoke.cap) = (24, 24);
     suite.smoke.seeds = seeds.to_vec();
-    let options =
-        Options { isa: Isa::from_environment().unwrap(), application: None, batch: Some(16) };
+    let options = Options {
+        device: Device::Cpu,
+        isa: Isa::from_environment().unwrap(),
+        application: None,
+        batch: Some(16),
+    };
     let (testbed, scale) = (Testbed::open(testbed).unwrap(), Scale::Smoke);
     let out = inputs.folder.join("out");
     reproduce(&Request { suite, testbed, scale, seed: None, out, options }, &mut |_| ()).unwrap()

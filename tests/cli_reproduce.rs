@@ -14,6 +14,7 @@ use common::read_json;
 use common::table::{N_DEV, N_TEST, table_1, testbed};
 use model_swarms::backend::cpu::Isa;
 use model_swarms::mode::Mode;
+use model_swarms::model::Device;
 use model_swarms::reproduce::{CellReport, Marks, Request, Results, in_print, reproduce, text};
 use model_swarms::run::evaluate::Options;
 use model_swarms::suite::{Scale, Suite};
@@ -259,7 +260,12 @@ fn sentences_are_judged_when_their_tasks_are_there() {
     let file = fs::read_to_string(&path).unwrap();
     let file = file.replace("tasks = \"tasks\"", &format!("[tasks]\n{}", tasks.concat()));
     fs::write(&path, file).unwrap();
-    let options = Options { isa: Isa::from_environment().unwrap(), application: None, batch: 16 };
+    let options = Options {
+        device: Device::Cpu,
+        isa: Isa::from_environment().unwrap(),
+        application: None,
+        batch: Some(16),
+    };
     let (testbed, scale) = (Testbed::open(&path).unwrap(), Scale::Smoke);
     let out = inputs.folder.join("out");
     let printed = in_print(suite.item).unwrap();
@@ -312,7 +318,12 @@ fn a_cell_does_not_depend_on_other_rows_or_their_order() {
     let (inputs, testbed) = testbed(&["mmlu"]);
     let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/table01.toml");
     let suite = Suite::open(&suite).unwrap();
-    let options = Options { isa: Isa::from_environment().unwrap(), application: None, batch: 16 };
+    let options = Options {
+        device: Device::Cpu,
+        isa: Isa::from_environment().unwrap(),
+        application: None,
+        batch: Some(16),
+    };
     let cells = |suite: Suite, out: &str| {
         let testbed = Testbed::open(&testbed).unwrap();
         let out = inputs.folder.join(out);

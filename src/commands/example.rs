@@ -11,6 +11,7 @@ use crate::backend::cpu::Isa;
 use crate::cli::ExampleArgs;
 use crate::error::{Error, Result};
 use crate::example::{self, LETTERS, MAX_QUESTIONS, Question};
+use crate::model::Device;
 use crate::model::decode::{Job, Report};
 use crate::model::lora::Places;
 use crate::run::evaluate::{Base, Options};
@@ -30,7 +31,7 @@ pub fn run(args: ExampleArgs, format: Format) -> Result<()> {
     example::write_base(&out.join("base"), args.seed)?;
     example::write_experts(&out.join("experts"), args.seed)?;
 
-    let options = Options { isa, application: None, batch: None };
+    let options = Options { device: Device::Cpu, isa, application: None, batch: None };
     let base = Base::open(&out.join("base"), options)?;
     let pool = Pool::open(&out.join("experts"))?;
     let places = Places::find(pool.layout(), &base.model.config, &out.join("experts"))?;

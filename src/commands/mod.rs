@@ -19,10 +19,12 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::backend::cpu::Isa;
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::gpu::Gpu;
 use crate::cli::{AdaptersArg, DeviceArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::mini::shipped;
-use crate::model::Application;
+use crate::model::{Application, Device};
 use crate::run::evaluate::Options;
 use crate::testbed::Testbed;
 
@@ -35,20 +37,46 @@ pub enum Format {
     Json,
 }
 
-/// How models are run, as the user asked; refuses a device that this build does not know.
+/// How models are run, as the user asked.
 fn options(args: &RunArgs) -> Result<Options> {
-    match args.device {
-        DeviceArg::Auto | DeviceArg::Cpu => {}
-        DeviceArg::Cuda => {
-            let what = "--device cuda: this build has no CUDA; use auto or cpu";
-            return Err(Error::Usage(what.into()));
-        }
-    }
+    let device = device(args.device)?;
     let application = args.adapters.map(|adapters| match adapters {
         AdaptersArg::Merged => Application::Merged,
         AdaptersArg::Unmerged => Application::Unmerged,
     });
-    Ok(Options { isa: Isa::from_environment()?, application, batch: args.batch })
+    Ok(Options { device, isa: Isa::from_environment()?, application, batch: args.batch })
+}
+
+/// What runs models; says so where the best is not what might have been hoped for.
+#[cfg(feature = "cuda")]
+fn device(wanted: DeviceArg) -> Result<Device> {
+    match wanted {
+        DeviceArg::Cpu => Ok(Device::Cpu),
+        DeviceArg::Cuda => match Gpu::open() {
+            Ok(_) => Ok(Device::Cuda),
+            Err(why) => Err(Error::Usage(format!("--device cuda: {why}"))),
+        },
+        DeviceArg::Auto => Ok(match Gpu::open() {
+            Ok(_) => Device::Cuda,
+            Err(why) => {
+                eprintln!("running on the processor: {why}");
+                Device::Cpu
+            }
+        }),
+    }
+}
+
+/// What runs models: this build knows the processor alone.
+#[cfg(not(feature = "cuda"))]
+fn device(wanted: DeviceArg) -> Result<Device> {
+    match wanted {
+        DeviceArg::Auto | DeviceArg::Cpu => Ok(Device::Cpu),
+        DeviceArg::Cuda => {
+            let what = "--device cuda: this build has no CUDA; use auto or cpu, or build with \
+                        --features cuda";
+            Err(Error::Usage(what.into()))
+        }
+    }
 }
 
 /// The name of the built-in testbed.

@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 use crate::adapter::Adapter;
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::device::Cpu;
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::{device::Cuda, gpu::Gpu};
 use crate::error::Result;
 use config::Config;
 use decode::{Generated, Job, Report, TextJob};
@@ -32,15 +34,37 @@ use embed::EmbedJob;
 use lora::Places;
 use mixture::{MixedJob, MixedText};
 
+/// How much a GPU is given at once.
+#[cfg(feature = "cuda")]
+const GPU_LIMITS: crate::backend::Limits = crate::backend::Limits {
+    prefill_rows: 4096,
+    logit_rows: 64,
+    cache_bytes: 4 << 30,
+    batch: 256,
+    mixes_adapters: true,
+};
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The first GPU.
+    #[cfg(feature = "cuda")]
+    Cuda,
+}
+
 /// A base model, ready to run on the device that was chosen.
 pub struct Model {
     /// Its sizes and choices.
     pub config: Config,
-    on: OnDevice,
+    on: On,
 }
 
-enum OnDevice {
+enum On {
     Cpu(Decoder<Cpu>),
+    #[cfg(feature = "cuda")]
+    Cuda(Decoder<Cuda<Gpu>>),
 }
 
 /// The linears as the adapters of a set make them.
@@ -49,6 +73,38 @@ pub struct Adapted(AdaptedOn);
 enum AdaptedOn {
     Base,
     Cpu(lora::Adapted<Cpu>),
+    #[cfg(feature = "cuda")]
+    Cuda(lora::Adapted<Cuda<Gpu>>),
+}
+
+/// Does the same with the decoder on whichever device: a generic function would have to be called
+/// once for each.
+macro_rules! on_device {
+    ($model:expr, $decoder:ident => $result:expr) => {
+        match &$model.on {
+            On::Cpu($decoder) => $result,
+            #[cfg(feature = "cuda")]
+            On::Cuda($decoder) => $result,
+        }
+    };
+    ($model:expr, $adapted:expr, ($decoder:ident, $set:ident) => $result:expr) => {
+        match (&$model.on, &$adapted.0) {
+            (On::Cpu($decoder), AdaptedOn::Cpu($set)) => $result,
+            (On::Cpu($decoder), AdaptedOn::Base) => {
+                let $set = &lora::Adapted::Base;
+                $result
+            }
+            #[cfg(feature = "cuda")]
+            (On::Cuda($decoder), AdaptedOn::Cuda($set)) => $result,
+            #[cfg(feature = "cuda")]
+            (On::Cuda($decoder), AdaptedOn::Base) => {
+                let $set = &lora::Adapted::Base;
+                $result
+            }
+            #[cfg(feature = "cuda")]
+            _ => panic!("adapters on another device than the model"),
+        }
+    };
 }
 
 impl Adapted {
@@ -62,13 +118,8 @@ impl Adapted {
         match &self.0 {
             AdaptedOn::Base => 1,
             AdaptedOn::Cpu(adapted) => adapted.n_adapters(),
-        }
-    }
-
-    fn on_cpu(&self) -> &lora::Adapted<Cpu> {
-        match &self.0 {
-            AdaptedOn::Base => &lora::Adapted::Base,
-            AdaptedOn::Cpu(adapted) => adapted,
+            #[cfg(feature = "cuda")]
+            AdaptedOn::Cuda(adapted) => adapted.n_adapters(),
         }
     }
 }
@@ -76,42 +127,52 @@ impl Adapted {
 impl Model {
     /// Opens a directory in Hugging Face layout: config.json and safetensors weights. Adapters are
     /// applied as measures best at the model's size, unless `application` says how.
-    pub fn open(dir: &Path, isa: Isa, application: Option<Application>) -> Result<Self> {
-        let decoder = Decoder::open(dir, Cpu { isa }, application)?;
-        Ok(Self { config: decoder.config.clone(), on: OnDevice::Cpu(decoder) })
+    pub fn open(
+        dir: &Path,
+        device: Device,
+        isa: Isa,
+        application: Option<Application>,
+    ) -> Result<Self> {
+        match device {
+            Device::Cpu => {
+                let decoder = Decoder::open(dir, Cpu { isa }, application)?;
+                Ok(Self { config: decoder.config.clone(), on: On::Cpu(decoder) })
+            }
+            #[cfg(feature = "cuda")]
+            Device::Cuda => {
+                let backend = Cuda::new(Gpu::open()?, GPU_LIMITS);
+                let decoder = Decoder::open(dir, backend, application)?;
+                Ok(Self { config: decoder.config.clone(), on: On::Cuda(decoder) })
+            }
+        }
     }
 
     /// The linears as each of the adapters, which have one layout, makes them.
     pub fn adapt(&self, places: &Places, adapters: &[&Adapter]) -> Result<Adapted> {
-        match &self.on {
-            OnDevice::Cpu(decoder) => {
-                decoder.adapt(places, adapters).map(|adapted| Adapted(AdaptedOn::Cpu(adapted)))
-            }
-        }
+        Ok(Adapted(match &self.on {
+            On::Cpu(decoder) => AdaptedOn::Cpu(decoder.adapt(places, adapters)?),
+            #[cfg(feature = "cuda")]
+            On::Cuda(decoder) => AdaptedOn::Cuda(decoder.adapt(places, adapters)?),
+        }))
     }
 
     /// As [`Model::adapt`], beside the linears, however the model applies adapters otherwise.
     pub fn adapt_beside(&self, places: &Places, adapters: &[&Adapter]) -> Result<Adapted> {
-        match &self.on {
-            OnDevice::Cpu(decoder) => {
-                let adapted = decoder.adapt_beside(places, adapters)?;
-                Ok(Adapted(AdaptedOn::Cpu(adapted)))
-            }
-        }
+        Ok(Adapted(match &self.on {
+            On::Cpu(decoder) => AdaptedOn::Cpu(decoder.adapt_beside(places, adapters)?),
+            #[cfg(feature = "cuda")]
+            On::Cuda(decoder) => AdaptedOn::Cuda(decoder.adapt_beside(places, adapters)?),
+        }))
     }
 
     /// Bytes that one adapted copy of the linears takes.
     pub fn adapted_bytes(&self) -> usize {
-        match &self.on {
-            OnDevice::Cpu(decoder) => decoder.adapted_bytes(),
-        }
+        on_device!(self, decoder => decoder.adapted_bytes())
     }
 
     /// The weight files, for fingerprints.
     pub fn paths(&self) -> Vec<PathBuf> {
-        match &self.on {
-            OnDevice::Cpu(decoder) => decoder.paths(),
-        }
+        on_device!(self, decoder => decoder.paths())
     }
 
     /// Continues every prompt greedily until an end token or its `max_new_tokens`; results in job
@@ -124,11 +185,9 @@ impl Model {
         batch: Option<usize>,
         report: Report,
     ) -> Result<Vec<Generated>> {
-        match &self.on {
-            OnDevice::Cpu(decoder) => {
-                decode::generate(decoder, adapted.on_cpu(), jobs, eos, batch, report)
-            }
-        }
+        on_device!(self, adapted, (decoder, set) => {
+            decode::generate(decoder, set, jobs, eos, batch, report)
+        })
     }
 
     /// For every text: the sum of ln p(token | those before it) over its scored tokens.
@@ -138,11 +197,9 @@ impl Model {
         jobs: &[TextJob],
         batch: Option<usize>,
     ) -> Result<Vec<f64>> {
-        match &self.on {
-            OnDevice::Cpu(decoder) => {
-                decode::log_likelihoods(decoder, adapted.on_cpu(), jobs, batch)
-            }
-        }
+        on_device!(self, adapted, (decoder, set) => {
+            decode::log_likelihoods(decoder, set, jobs, batch)
+        })
     }
 
     /// Continues every prompt by several experts together, until an end token or its
@@ -154,11 +211,9 @@ impl Model {
         eos: &[u32],
         batch: Option<usize>,
     ) -> Result<Vec<Vec<u32>>> {
-        match &self.on {
-            OnDevice::Cpu(decoder) => {
-                mixture::generate_mixed(decoder, experts.on_cpu(), jobs, eos, batch)
-            }
-        }
+        on_device!(self, experts, (decoder, set) => {
+            mixture::generate_mixed(decoder, set, jobs, eos, batch)
+        })
     }
 
     /// As [`Model::log_likelihoods`], of experts that answer together; no number where a token has
@@ -169,18 +224,14 @@ impl Model {
         jobs: &[MixedText],
         batch: Option<usize>,
     ) -> Result<Vec<f64>> {
-        match &self.on {
-            OnDevice::Cpu(decoder) => {
-                mixture::log_likelihoods_mixed(decoder, experts.on_cpu(), jobs, batch)
-            }
-        }
+        on_device!(self, experts, (decoder, set) => {
+            mixture::log_likelihoods_mixed(decoder, set, jobs, batch)
+        })
     }
 
     /// For every text the mean hidden state of its tokens that count, `(n_texts, dim)`, summed in
     /// f64 in their order.
     pub fn mean_hidden(&self, jobs: &[EmbedJob], batch: Option<usize>) -> Result<Vec<Vec<f64>>> {
-        match &self.on {
-            OnDevice::Cpu(decoder) => embed::mean_hidden(decoder, jobs, batch),
-        }
+        on_device!(self, decoder => embed::mean_hidden(decoder, jobs, batch))
     }
 }

@@ -15,7 +15,7 @@ use crate::model::chat::ChatTemplate;
 use crate::model::config::eos_ids;
 use crate::model::decode::{Job, Report, TextJob};
 use crate::model::tokenizer::Tokenizer;
-use crate::model::{Adapted, Application, Model};
+use crate::model::{Adapted, Application, Device, Model};
 use crate::task::pad_as_authors;
 use crate::task::{Answers, LogLikelihood, PromptForm, Score, ScoredText, Split, Task, Work};
 
@@ -33,7 +33,9 @@ pub struct Base {
 /// How a base is opened; none of it changes a result.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// The instruction set.
+    /// What runs models.
+    pub device: Device,
+    /// The processor's instruction set.
     pub isa: Isa,
     /// How adapters are applied; by the model's size where absent.
     pub application: Option<Application>,
@@ -45,7 +47,7 @@ impl Base {
     /// Opens a directory in Hugging Face layout.
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
         let tokenizer = Tokenizer::open(dir)?;
-        let model = Model::open(dir, options.isa, options.application)?;
+        let model = Model::open(dir, options.device, options.isa, options.application)?;
         let eos = eos_ids(dir, &model.config)?;
         Ok(Self { model, tokenizer, eos, dir: dir.to_path_buf() })
     }

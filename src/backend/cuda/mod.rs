@@ -7,5 +7,7 @@
 
 pub mod device;
 pub mod driver;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 pub mod memory;
 mod ops;

@@ -1,0 +1,219 @@
+//! A GPU behind CUDA's driver library, which is looked for when the program runs.
+//!
+//! One stream, so that everything happens in the order in which it is asked for; memory is given
+//! back in that order too, and kept for the next that asks. The kernels are a part of the program:
+//! machine code for sm_80 and sm_90a, and PTX that later chips translate.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::sync::{Arc, Mutex};
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::{CudaContext, CudaStream, sys};
+
+use super::driver::{Arg, Driver, Launch};
+use crate::error::{Error, Result};
+
+/// All kernels, for all chips.
+static KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
+
+/// Shared memory that a launch may choose without asking.
+const PLAIN_SHARED_BYTES: usize = 48 << 10;
+
+/// The oldest chips that the kernels are made for.
+const OLDEST: (i32, i32) = (8, 0);
+
+/// A GPU.
+pub struct Gpu(Arc<Device>);
+
+struct Device {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    module: sys::CUmodule,
+    functions: Mutex<BTreeMap<String, Function>>,
+}
+
+#[derive(Clone, Copy)]
+struct Function {
+    handle: sys::CUfunction,
+    shared_bytes: usize, // that it may be launched with
+}
+
+// SAFETY: the driver's handles may be used from any thread that is bound to their context, which
+// every use below sees to.
+unsafe impl Send for Device {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
+
+/// Memory of a GPU.
+pub struct Memory {
+    start: sys::CUdeviceptr,
+    n_bytes: usize,
+    device: Arc<Device>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // What fails here fails again where it can be told.
+        if self.device.context.bind_to_thread().is_ok() {
+            // SAFETY: it was allocated on this stream, and nobody else holds it.
+            let _ = unsafe { result::free_async(self.start, self.device.stream.cu_stream()) };
+        }
+    }
+}
+
+/// For `map_err`: what the driver said when the GPU was to `doing`.
+fn failed(doing: &str) -> impl FnOnce(DriverError) -> Error {
+    let doing = doing.to_owned();
+    move |error| Error::Usage(format!("the GPU cannot {doing}: {error}"))
+}
+
+impl Gpu {
+    /// The first GPU, with the kernels loaded.
+    ///
+    /// # Errors
+    /// No driver, no GPU, or one that the kernels are not made for.
+    pub fn open() -> Result<Self> {
+        // SAFETY: it looks whether the library can be opened; opening CUDA's has no other effect.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(Error::Usage("no CUDA driver was found (libcuda.so)".into()));
+        }
+        let context = CudaContext::new(0).map_err(failed("be opened"))?;
+        let chip = context.compute_capability().map_err(failed("tell what it is"))?;
+        if chip < OLDEST {
+            let (major, minor) = chip;
+            let what =
+                format!("the GPU has compute capability {major}.{minor}, wanted 8.0 or later");
+            return Err(Error::Usage(what));
+        }
+        let stream = context.new_stream().map_err(failed("make a stream"))?;
+        keep_freed_memory().map_err(failed("keep its memory"))?;
+        // SAFETY: the bytes are a whole fatbin.
+        let module = unsafe { result::module::load_data(KERNELS.as_ptr().cast()) }
+            .map_err(failed("load the kernels"))?;
+        Ok(Self(Arc::new(Device { context, stream, module, functions: Mutex::default() })))
+    }
+
+    /// Its name, as its maker gives it.
+    pub fn name(&self) -> Result<String> {
+        self.0.context.name().map_err(failed("tell its name"))
+    }
+
+    fn bind(&self) -> Result<sys::CUstream> {
+        self.0.context.bind_to_thread().map_err(failed("be used from this thread"))?;
+        Ok(self.0.stream.cu_stream())
+    }
+
+    /// The kernel of this name, allowed to be launched with so much shared memory.
+    fn function(&self, name: &str, shared_bytes: usize) -> Result<sys::CUfunction> {
+        let mut functions = self.0.functions.lock().unwrap_or_else(|held| held.into_inner());
+        let known = functions.get(name).copied();
+        let mut function = match known {
+            Some(function) => function,
+            None => {
+                let c_name = CString::new(name).expect("names of kernels hold no zero");
+                // SAFETY: the module stays loaded as long as the device.
+                let handle = unsafe { result::module::get_function(self.0.module, c_name) }
+                    .map_err(failed(&format!("find the kernel {name}")))?;
+                Function { handle, shared_bytes: PLAIN_SHARED_BYTES }
+            }
+        };
+        if shared_bytes > function.shared_bytes {
+            let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the handle is of a kernel of the loaded module.
+            unsafe {
+                result::function::set_function_attribute(function.handle, most, shared_bytes as i32)
+            }
+            .map_err(failed(&format!("give {name} {shared_bytes} bytes of shared memory")))?;
+            function.shared_bytes = shared_bytes;
+        }
+        functions.insert(name.to_owned(), function);
+        Ok(function.handle)
+    }
+}
+
+/// Memory that is given back stays with the program.
+fn keep_freed_memory() -> std::result::Result<(), DriverError> {
+    let device = result::device::get(0)?;
+    let mut most = u64::MAX;
+    // SAFETY: the pool is the device's own, and the attribute's value is a u64.
+    unsafe {
+        let mut pool = std::mem::MaybeUninit::uninit();
+        sys::cuDeviceGetDefaultMemPool(pool.as_mut_ptr(), device).result()?;
+        let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        let value = (&raw mut most).cast();
+        sys::cuMemPoolSetAttribute(pool.assume_init(), threshold, value).result()
+    }
+}
+
+impl Driver for Gpu {
+    type Memory = Memory;
+
+    fn allocate(&self, n_bytes: usize) -> Result<Memory> {
+        let stream = self.bind()?;
+        // SAFETY: the stream is the device's, which is bound.
+        let start = unsafe { result::malloc_async(stream, n_bytes.max(1)) }
+            .map_err(failed(&format!("give {n_bytes} bytes of memory")))?;
+        Ok(Memory { start, n_bytes, device: Arc::clone(&self.0) })
+    }
+
+    fn address(&self, memory: &Memory) -> u64 {
+        memory.start
+    }
+
+    fn write(&self, memory: &Memory, offset: usize, bytes: &[u8]) -> Result<()> {
+        assert!(offset + bytes.len() <= memory.n_bytes, "a write past {} bytes", memory.n_bytes);
+        let stream = self.bind()?;
+        // SAFETY: the range lies within the memory, and the driver has read the bytes when it
+        // returns: they are not pinned.
+        unsafe { result::memcpy_htod_async(memory.start + offset as u64, bytes, stream) }
+            .map_err(failed(&format!("take {} bytes", bytes.len())))
+    }
+
+    fn read(&self, memory: &Memory, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        assert!(offset + bytes.len() <= memory.n_bytes, "a read past {} bytes", memory.n_bytes);
+        let (stream, n_bytes) = (self.bind()?, bytes.len());
+        // SAFETY: the range lies within the memory; the bytes are there when the stream is done.
+        unsafe { result::memcpy_dtoh_async(bytes, memory.start + offset as u64, stream) }
+            .map_err(failed(&format!("give back {n_bytes} bytes")))?;
+        self.0.stream.synchronize().map_err(failed("finish what it was given"))
+    }
+
+    fn copy(&self, to: &Memory, from: &Memory, n_bytes: usize) -> Result<()> {
+        assert!(n_bytes <= to.n_bytes && n_bytes <= from.n_bytes, "a copy past the end");
+        let stream = self.bind()?;
+        // SAFETY: both ranges were checked.
+        unsafe { result::memcpy_dtod_async(to.start, from.start, n_bytes, stream) }
+            .map_err(failed(&format!("copy {n_bytes} bytes")))
+    }
+
+    fn launch(&self, launch: Launch, args: &[Arg]) -> Result<()> {
+        let Launch { kernel, grid, block, shared_bytes } = launch;
+        let stream = self.bind()?;
+        let function = self.function(kernel, shared_bytes)?;
+        let mut words: Vec<[u64; 4]> = args.iter().map(|arg| arg.words).collect();
+        let mut pointers: Vec<_> =
+            words.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+        let [x, y, z] = grid.map(|n| n as u32);
+        // SAFETY: the arguments are those of the kernel, which the tests of the launchers on the
+        // emulated machine hold to its declaration, and live until the driver has copied them.
+        unsafe {
+            let block = (block as u32, 1, 1);
+            result::launch_kernel(
+                function,
+                (x, y, z),
+                block,
+                shared_bytes as u32,
+                stream,
+                &mut pointers,
+            )
+        }
+        .map_err(failed(&format!("start {kernel}")))
+    }
+
+    fn free_bytes(&self) -> Result<usize> {
+        self.bind()?;
+        let (free, _) = result::mem_get_info().map_err(failed("tell its free memory"))?;
+        Ok(free)
+    }
+}
