@@ -75,7 +75,7 @@ impl Driver for Emulated {
         let Launch { kernel, grid, block, shared_bytes } = launch;
         let plain = |arg: &Arg| {
             let mut words = [0; 8];
-            words[..4].copy_from_slice(&arg.words);
+            words.copy_from_slice(&arg.words[..8]);
             Plain { words, n_bytes: arg.n_bytes }
         };
         let plain: Vec<Plain> = args.iter().map(plain).collect();

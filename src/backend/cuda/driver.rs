@@ -45,38 +45,62 @@ pub struct Launch<'a> {
     pub shared_bytes: usize,
 }
 
+/// A matrix of bf16 that a kernel reads by tensor map: boxes of `box_rows` rows and 64 columns,
+/// swizzled by 128 bytes, with zeros for what lies outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor {
+    /// Where it begins: a multiple of 16.
+    pub start: u64,
+    /// Rows.
+    pub n_rows: usize,
+    /// Columns; what lies behind them in a row is not read.
+    pub n_cols: usize,
+    /// From a row to the next, in numbers: a multiple of 8.
+    pub ld: usize,
+    /// Rows of a box.
+    pub box_rows: usize,
+}
+
 /// One argument of a kernel.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
 pub struct Arg {
-    /// The bytes that the kernel is given, then zeros.
-    pub words: [u64; 4],
+    /// The bytes that the kernel is given, then zeros; on the boundary that a tensor map needs.
+    pub words: [u64; 16],
     /// How many bytes.
     pub n_bytes: usize,
 }
 
 impl Arg {
+    /// Words, of which the kernel is given so many bytes.
+    pub fn new(words: &[u64], n_bytes: usize) -> Self {
+        let mut all = [0; 16];
+        all[..words.len()].copy_from_slice(words);
+        Self { words: all, n_bytes }
+    }
+
     /// A size or an index.
     ///
     /// # Panics
     /// If it is too large for a kernel's `int`.
     pub fn int(value: usize) -> Self {
         assert!(value <= i32::MAX as usize, "{value} is no int");
-        Self { words: [value as u64, 0, 0, 0], n_bytes: 4 }
+        Self::new(&[value as u64], 4)
     }
 
     /// A `long long`.
     pub fn long(value: usize) -> Self {
-        Self { words: [value as u64, 0, 0, 0], n_bytes: 8 }
+        Self::new(&[value as u64], 8)
     }
 
     /// A `float`.
     pub fn float(value: f32) -> Self {
-        Self { words: [u64::from(value.to_bits()), 0, 0, 0], n_bytes: 4 }
+        Self::new(&[u64::from(value.to_bits())], 4)
     }
 
     /// An address; 0 is no memory.
     pub fn address(value: u64) -> Self {
-        Self { words: [value, 0, 0, 0], n_bytes: 8 }
+        Self::new(&[value], 8)
     }
 
     /// `Heads` of attention.cuh: five ints, then the factor.
@@ -87,6 +111,6 @@ impl Arg {
         assert!(sizes.iter().all(|size| *size <= i32::MAX as usize), "{sizes:?} are no ints");
         let [a, b, c, d, e] = sizes.map(|size| size as u64);
         let last = e | u64::from(score_factor.to_bits()) << 32;
-        Self { words: [a | b << 32, c | d << 32, last, 0], n_bytes: 24 }
+        Self::new(&[a | b << 32, c | d << 32, last], 24)
     }
 }

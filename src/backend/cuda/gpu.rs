@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaContext, CudaStream, sys};
 
-use super::driver::{Arg, Driver, Launch};
+use super::driver::{Arg, Driver, Launch, Tensor};
 use crate::error::{Error, Result};
 
 /// All kernels, for all chips.
@@ -29,7 +29,7 @@ pub struct Gpu(Arc<Device>);
 struct Device {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
-    module: sys::CUmodule,
+    modules: Mutex<Vec<sys::CUmodule>>,
     functions: Mutex<BTreeMap<String, Function>>,
 }
 
@@ -88,15 +88,61 @@ impl Gpu {
         }
         let stream = context.new_stream().map_err(failed("make a stream"))?;
         keep_freed_memory().map_err(failed("keep its memory"))?;
+        let (modules, functions) = (Mutex::default(), Mutex::default());
+        let gpu = Self(Arc::new(Device { context, stream, modules, functions }));
+        gpu.load(KERNELS)?;
+        Ok(gpu)
+    }
+
+    /// Adds the kernels of a fatbin.
+    pub fn load(&self, fatbin: &[u8]) -> Result<()> {
+        self.bind()?;
         // SAFETY: the bytes are a whole fatbin.
-        let module = unsafe { result::module::load_data(KERNELS.as_ptr().cast()) }
+        let module = unsafe { result::module::load_data(fatbin.as_ptr().cast()) }
             .map_err(failed("load the kernels"))?;
-        Ok(Self(Arc::new(Device { context, stream, module, functions: Mutex::default() })))
+        let mut modules = self.0.modules.lock().unwrap_or_else(|held| held.into_inner());
+        modules.push(module);
+        Ok(())
     }
 
     /// Its name, as its maker gives it.
     pub fn name(&self) -> Result<String> {
         self.0.context.name().map_err(failed("tell its name"))
+    }
+
+    /// The tensor map of a matrix, as kernels take it. A matrix without elements has none: its
+    /// kernels read no map.
+    pub fn tensor_map(&self, tensor: Tensor) -> Result<Arg> {
+        let Tensor { start, n_rows, n_cols, ld, box_rows } = tensor;
+        let mut map = Arg::new(&[], size_of::<sys::CUtensorMap>());
+        if n_rows == 0 || n_cols == 0 {
+            return Ok(map);
+        }
+        assert!(start.is_multiple_of(16) && ld.is_multiple_of(8) && n_cols <= ld, "{tensor:?}");
+        self.bind()?;
+        let (sizes, strides) = ([n_cols as u64, n_rows as u64], [2 * ld as u64]);
+        let (in_box, steps) = ([64, box_rows as u32], [1, 1]);
+        // SAFETY: the map is as large and lies as CUDA's; the arrays hold as many values as the
+        // rank, 2, says, the strides one less.
+        unsafe {
+            sys::cuTensorMapEncodeTiled(
+                map.words.as_mut_ptr().cast(),
+                sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                2,
+                start as *mut std::ffi::c_void,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                in_box.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        }
+        .result()
+        .map_err(failed("make a tensor map"))?;
+        Ok(map)
     }
 
     fn bind(&self) -> Result<sys::CUstream> {
@@ -111,10 +157,15 @@ impl Gpu {
         let mut function = match known {
             Some(function) => function,
             None => {
-                let c_name = CString::new(name).expect("names of kernels hold no zero");
-                // SAFETY: the module stays loaded as long as the device.
-                let handle = unsafe { result::module::get_function(self.0.module, c_name) }
-                    .map_err(failed(&format!("find the kernel {name}")))?;
+                let modules = self.0.modules.lock().unwrap_or_else(|held| held.into_inner());
+                let find = |module: &sys::CUmodule| {
+                    let c_name = CString::new(name).expect("names of kernels hold no zero");
+                    // SAFETY: modules stay loaded as long as the device.
+                    unsafe { result::module::get_function(*module, c_name) }.ok()
+                };
+                let handle = modules.iter().find_map(find).ok_or_else(|| {
+                    Error::Usage(format!("the GPU's kernels have none that is called {name}"))
+                })?;
                 Function { handle, shared_bytes: PLAIN_SHARED_BYTES }
             }
         };
@@ -191,9 +242,9 @@ impl Driver for Gpu {
         let Launch { kernel, grid, block, shared_bytes } = launch;
         let stream = self.bind()?;
         let function = self.function(kernel, shared_bytes)?;
-        let mut words: Vec<[u64; 4]> = args.iter().map(|arg| arg.words).collect();
+        let mut args = args.to_vec();
         let mut pointers: Vec<_> =
-            words.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+            args.iter_mut().map(|arg| arg.words.as_mut_ptr().cast()).collect();
         let [x, y, z] = grid.map(|n| n as u32);
         // SAFETY: the arguments are those of the kernel, which the tests of the launchers on the
         // emulated machine hold to its declaration, and live until the driver has copied them.
