@@ -17,6 +17,8 @@ TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs
 # What the tests and lints look at: also the training of the mini testbed, and the CUDA kernels.
 FEATURES := train,kernel-tests
 KERNEL_TESTS := $(patsubst tests/%.rs,--test %,$(wildcard tests/kernels_*.rs))
+# Planted bugs are the emulated machine's to find.
+GPU_TESTS := $(patsubst tests/%.rs,--test %,$(filter-out %_planted.rs,$(wildcard tests/kernels_*.rs)))
 # The CUDA compiler, from PyPI; pinned, or the table of registers would change by itself.
 CUDA := target/cuda
 CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 \
@@ -24,10 +26,14 @@ CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt=
 # What reads machine code; these releases read what 13.0 writes.
 CUDA_READERS := nvidia-cuda-cuobjdump==13.2.78 nvidia-cuda-nvdisasm==13.2.78
 NVCC = $(firstword $(wildcard $(CUDA)/venv/lib/python3.*/site-packages/nvidia/cu13/bin/nvcc))
+# What `make gpu-check` runs, and where it says what it found.
+GPU := target/gpu
+GPU_RESULTS ?= $(or $(OUT),expected/gpu)
 
 .PHONY: help setup build static test lint format bench fuzz example testbed reproduce expected \
-	picture clean sanitize cuda-toolkit kernels kernels-expected
+	picture clean sanitize cuda-toolkit kernels kernels-expected gpu-binaries gpu-check test-gpu bench-track
 
+BENCHES := $(patsubst benches/%.rs,--bench %,$(filter-out %/track.rs,$(wildcard benches/*.rs)))
 TABLE ?= 1
 TESTBED ?= mini
 SCALE ?= full
@@ -51,8 +57,8 @@ setup: ## see that the compiler, its linker and its lints are there
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 
-build: setup ## the program, in target/release
-	$(CARGO) build --release --locked
+build: setup $(if $(filter cuda,$(DEVICE)),cuda-toolkit) ## the program, in target/release
+	$(CARGO) build --release --locked $(if $(filter cuda,$(DEVICE)),--features cuda)
 
 static: setup ## the program without any shared library, and the proof of it
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked --target $(HOST)
@@ -94,11 +100,40 @@ kernels: cuda-toolkit ## the CUDA kernels, for all chips, and what must hold of 
 kernels-expected: cuda-toolkit ## keep the kernels' registers and shared memory as expected ones
 	kernels/compile.sh $(NVCC) $(CUDA) --write
 
+gpu-binaries: cuda-toolkit ## the program and the kernels' tests, for a machine with a GPU and no cargo
+	$(CARGO) build --release --locked --features cuda
+	mkdir -p $(GPU)
+	strip -o $(GPU)/model-swarms target/release/model-swarms
+	$(CARGO) test --release --locked --no-run --message-format json \
+		--features cuda,kernel-tests $(GPU_TESTS) | \
+		sed -n 's/.*"name":"\(kernels_[a-z_]*\)".*"executable":"\([^"]*\)".*/\1 \2/p' | \
+		while read -r name path; do strip -o $(GPU)/$$name $$path; done
+	git rev-parse HEAD >$(GPU)/commit
+	tar -cJf $(GPU).tar.xz $(GPU)
+
+gpu-check: ## everything that only a GPU can prove; without cargo, from target/gpu.tar.xz
+	@if command -v $(CARGO) >/dev/null; then $(MAKE) gpu-binaries; else tar -xJf $(GPU).tar.xz; fi
+	kernels/gpu_check.sh $(GPU) $(GPU_RESULTS)
+
+test-gpu: cuda-toolkit ## the kernels' tests, the forward pass and the goldens on this machine's GPU
+	MODEL_SWARMS_GPU=1 $(CARGO) test --release --locked --features cuda,kernel-tests $(GPU_TESTS) \
+		-- --test-threads 1
+
+
 format: setup ## format the sources
 	$(CARGO) fmt
 
 bench: setup ## the benchmarks, at their full sizes
 	$(CARGO) bench --locked
+
+# Cases to track; the medians of a run are lines of the history.
+CASES ?=
+HISTORY ?= $(CURDIR)/target/bench-history.tsv
+bench-track: setup ## the benchmarks, their medians appended to HISTORY and drawn beside it (CASES=filter)
+	BENCH_HISTORY=$(HISTORY) BENCH_COMMIT=$$(git rev-parse --short HEAD) BENCH_DATE=$$(date -u +%F) \
+		BENCH_MACHINE="$$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1)" \
+		$(CARGO) bench --locked $(BENCHES) -- $(CASES)
+	BENCH_HISTORY=$(HISTORY) $(CARGO) bench --locked --bench track
 
 fuzz: setup ## every fuzz target for FUZZ_SECONDS (600) seconds
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz

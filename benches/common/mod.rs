@@ -4,6 +4,7 @@
 //! are measured in turns, peak, case, peak, and the share reported is the median of these pairs.
 #![allow(dead_code)] // each bench uses its own part
 
+pub mod history;
 pub mod peaks;
 pub mod table;
 pub mod testbed;
@@ -112,6 +113,7 @@ impl Bench {
         };
         let mut n_at_least = None;
         let samples = RefCell::new(Vec::new()); // seconds of one run, share of the peak
+        let case = format!("{group}/{name}");
         let mut group = criterion.benchmark_group(group);
         group.sampling_mode(SamplingMode::Flat);
         group.throughput(match work {
@@ -135,10 +137,11 @@ impl Bench {
         // Those before the last ones warmed the machine up.
         let samples = samples.into_inner();
         let samples = &samples[samples.len().saturating_sub(N_SAMPLES)..];
-        (!samples.is_empty()).then(|| Timed {
+        let timed = (!samples.is_empty()).then(|| Timed {
             seconds: median(samples.iter().map(|sample| sample.0)),
             share: median(samples.iter().map(|sample| sample.1)),
-        })
+        });
+        timed.inspect(|timed| history::append(&case, timed))
     }
 
     /// Criterion's last words, and the peaks that were met on the way.

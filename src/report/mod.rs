@@ -4,7 +4,7 @@
 //! A section holds what is shown as plain data; the page's template turns it into HTML. Nothing is
 //! computed here that is not in the runs' own files.
 
-mod chart;
+pub mod chart;
 mod search;
 mod table;
 
