@@ -1,9 +1,9 @@
 //! The CUDA backend: launches of the kernels in `kernels/`, on any device that runs them.
 //!
-//! `driver` is what a device offers, `gpu` a GPU behind it, `memory` what lies on it, and `device`
-//! the ops of [`crate::backend::Backend`]. Precision `exact`: f32 in the CPU's order, with the CPU's
-//! bits. What a kernel demands of its arguments stands above it; it is asserted where it is
-//! launched.
+//! `driver` is what a device offers, `gpu` a GPU behind it, `memory` what lies on it, `ops` the
+//! launches, and `device` makes them a [`crate::backend::Backend`]. Precision `exact`: f32 in the
+//! CPU's order, with the CPU's bits. What a kernel demands of its arguments stands above it; it is
+//! asserted where it is launched.
 
 pub mod device;
 pub mod driver;
