@@ -175,3 +175,19 @@ fn a_device_without_memory_is_an_error() {
     }
     println!("{n_failed_later} of {} runs ended in the middle", sizes.len());
 }
+
+#[test]
+fn attention_that_no_kernel_computes_is_refused() {
+    // Broken: a model would end in a panic when its first prompt is read.
+    let dir = tempfile::tempdir().unwrap();
+    example_adapters(dir.path(), 1);
+    let path = dir.path().join("base/config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["head_dim"] = 258.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let cuda = Cuda::new(Emulated::seeded(0), LIMITS);
+    let opened = Decoder::open(&dir.path().join("base"), cuda, Some(Application::Merged));
+    let error = opened.err().unwrap().to_string();
+    assert!(error.contains("config.json: this device's attention: head_dim 258"), "{error}");
+}

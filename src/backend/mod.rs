@@ -152,6 +152,9 @@ pub trait Backend: Sync + Sized {
     /// How much is done at once.
     fn limits(&self) -> Limits;
 
+    /// Why attention of these sizes cannot be computed, if it cannot.
+    fn refusal(&self, heads: &Heads) -> Option<String>;
+
     /// Runs `run` for 0..n, in parallel where the device has several workers; results in order.
     fn in_parallel<T: Send>(&self, n: usize, run: impl Fn(usize, Workers) -> T + Sync) -> Vec<T>;
 

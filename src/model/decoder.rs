@@ -10,7 +10,7 @@ use super::weights::{BaseFiles, BaseWeights, Keep};
 use crate::adapter::Adapter;
 use crate::backend::Backend;
 use crate::backend::cpu::buffer::padded;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Linears of more parameters than this are kept in the file's type and adapted unmerged; smaller
 /// ones are kept in f32 and merged. Merging costs a copy of the linears for each adapter under
@@ -43,6 +43,10 @@ impl<B: Backend> Decoder<B> {
     /// applied as measures best at the model's size, unless `application` says how.
     pub fn open(dir: &Path, backend: B, application: Option<Application>) -> Result<Self> {
         let config = Config::open(dir)?;
+        if let Some(why) = backend.refusal(&config.heads()) {
+            let what = format!("this device's attention: {why}");
+            return Err(Error::input(dir.join("config.json"), what));
+        }
         let files = Arc::new(BaseFiles::open(dir)?);
         let application = application.unwrap_or(if n_linear_parameters(&config) <= MERGE_LIMIT {
             Application::Merged

@@ -100,6 +100,10 @@ impl Backend for Cpu {
         }
     }
 
+    fn refusal(&self, _: &Heads) -> Option<String> {
+        None
+    }
+
     fn in_parallel<T: Send>(&self, n: usize, run: impl Fn(usize, Workers) -> T + Sync) -> Vec<T> {
         // With fewer jobs than threads, the threads share each product instead.
         if n < rayon::current_num_threads() {

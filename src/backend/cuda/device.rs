@@ -11,7 +11,7 @@ use super::memory::{
 use super::ops::{self, Ops, Product};
 use crate::backend::cpu::device::rotary_tables;
 use crate::backend::{
-    Activation, Backend, Factors, Limits, Part, Phase, ReadRows, Room, Span, Workers,
+    Activation, Backend, Factors, Heads, Limits, Part, Phase, ReadRows, Room, Span, Workers,
 };
 use crate::error::{Error, Result};
 use crate::tensors::Dtype;
@@ -73,6 +73,17 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn refusal(&self, heads: &Heads) -> Option<String> {
+        let Heads { n_heads, n_kv_heads, head_dim, .. } = *heads;
+        if head_dim > ops::MAX_HEAD_DIM || !head_dim.is_multiple_of(4) {
+            let most = ops::MAX_HEAD_DIM;
+            return Some(format!("head_dim {head_dim}, wanted a multiple of 4, at most {most}"));
+        }
+        let (group, most) = (n_heads / n_kv_heads, ops::QUERY_ROWS);
+        (group > most)
+            .then(|| format!("{group} query heads share a key head, wanted at most {most}"))
     }
 
     fn in_parallel<T: Send>(&self, n: usize, run: impl Fn(usize, Workers) -> T + Sync) -> Vec<T> {

@@ -10,6 +10,9 @@ use crate::tensors::Dtype;
 /// Query rows of a tile of attention, of all heads that share a key head.
 pub const QUERY_ROWS: usize = 32;
 
+/// Values of a head, at most.
+pub const MAX_HEAD_DIM: usize = 256;
+
 /// `out = x W^T`
 pub struct Product<'a, D: Driver> {
     pub x: &'a Matrix<D>,
@@ -223,9 +226,12 @@ impl<D: Driver> Ops<'_, D> {
         out: &Matrix<D>,
     ) -> Result<()> {
         let Heads { n_kv_heads, head_dim, .. } = cache.heads();
-        assert!(head_dim.is_multiple_of(4), "heads of {head_dim} values");
-        let template = [64, 128, 256].into_iter().find(|most| head_dim <= *most);
-        let template = template.expect("heads of at most 256 values");
+        assert!(head_dim.is_multiple_of(4) && head_dim <= MAX_HEAD_DIM, "{head_dim} values");
+        let template = match head_dim {
+            0..=64 => 64,
+            65..=128 => 128,
+            _ => MAX_HEAD_DIM,
+        };
         let [slots, positions, _, tiles] = rows.addresses(self.0).map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
         let args = [
@@ -254,7 +260,7 @@ impl<D: Driver> Ops<'_, D> {
         out: &Matrix<D>,
     ) -> Result<()> {
         let Heads { n_heads, head_dim, .. } = cache.heads();
-        assert!(head_dim <= 256, "heads of {head_dim} values");
+        assert!(head_dim <= MAX_HEAD_DIM, "heads of {head_dim} values");
         let longest = rows.spans.iter().map(|span| span.first + 1).max().unwrap_or(0);
         let [slots, positions, _, _] = rows.addresses(self.0).map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
