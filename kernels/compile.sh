@@ -3,8 +3,8 @@
 #   - nothing spills to local memory, and no kernel has a stack;
 #   - arithmetic rounds once, to nearest, where the source says so: no bare mul or add, which ptxas
 #     could fuse, nothing approximate, no denormal flushed. The kernels of precision `fast` are free
-#     in that, but its products and attention above v1 must use tensor cores; so must those for
-#     Hopper, on sm_90a, by wgmma, fed by the tensor memory accelerator, and without ptxas
+#     in that, but its products, LoRA and attention above v1 must use tensor cores; so must those
+#     for Hopper, on sm_90a, by wgmma, fed by the tensor memory accelerator, and without ptxas
 #     serialising it;
 #   - no kernel touches local memory, where cuobjdump and nvdisasm stand beside NVCC to tell;
 #   - registers and shared memory are those of expected/kernels/resources.txt. `--write` keeps them.
@@ -91,8 +91,8 @@ else
         tensor_cores "$instruction" "$out/hopper.ptx"
     done >"$out/hopper"
 fi
-must='^(gemm|attention)_(.*_)?fast_(.*_)?v[2-9]'
-for op in gemm attention_prefill attention_decode; do
+must='^(gemm|attention|lora)_(.*_)?fast_(.*_)?v[2-9]'
+for op in gemm attention_prefill attention_decode lora_shrink lora_expand; do
     if ! grep -qE "^${op}_fast_.*v[2-9] yes$" "$out/tensor_cores"; then
         echo "kernels: no ${op}_fast above v1 was found: the search is broken" >&2
         exit 1

@@ -12,17 +12,7 @@
 //     elements a thread would win a thousandth of the layer. Not run on hardware.
 #include "common.cuh"
 
-namespace gated {
-
-DEVICE float gelu_tanh(float x) {
-  const float MINUS_TWO_SQRT_2_OVER_PI = -1.5957692f;
-  const float inner = fma_rn(mul_rn(x, x), mul_rn(0.044715f, x), x);
-  return div_rn(x, add_rn(1.0f, exp_of(mul_rn(inner, MINUS_TWO_SQRT_2_OVER_PI))));
-}
-
-DEVICE float silu(float x) { return div_rn(x, add_rn(1.0f, exp_of(-x))); }
-
-}  // namespace gated
+#include "gated.cuh"
 
 // grid (ceil(dim / 256), n_rows), block 256
 KERNEL(256) gelu_tanh_times_v1(float* gate, const float* up, int dim, int ld) {

@@ -105,6 +105,10 @@ DEVICE unsigned narrow2(float first, float second) {
 #endif
 }
 
+// The numbers of such a word.
+DEVICE float first_of(unsigned two) { return float_of(two << 16); }
+DEVICE float second_of(unsigned two) { return float_of(two & 0xffff0000u); }
+
 // 2^x within 2 ulp, for precision `fast` alone: the host half has other last bits. On both, 2^0 is
 // 1 and 2^-infinity is 0; a result below the smallest normal may be 0.
 DEVICE float exp2_near(float x) {
@@ -188,6 +192,25 @@ DEVICE void store4(Bf16* to, float4 values AND_HERE) {
 #endif
   *reinterpret_cast<Four<Bf16>*>(to) = {
       {narrow(values.x), narrow(values.y), narrow(values.z), narrow(values.w)}};
+}
+
+// Eight numbers of 16 bits, two in a word: the address is a multiple of 16.
+struct alignas(16) Words {
+  unsigned words[4];
+};
+
+DEVICE Words load8(const Bf16* from AND_HERE) {
+#ifndef __CUDACC__
+  host::check_aligned(from, 16, {file, line});
+#endif
+  return *reinterpret_cast<const Words*>(from);
+}
+
+DEVICE void store8(Bf16* to, Words values AND_HERE) {
+#ifndef __CUDACC__
+  host::check_aligned(to, 16, {file, line});
+#endif
+  *reinterpret_cast<Words*>(to) = values;
 }
 
 // ---- the block and the warp; all threads of either take part ----
