@@ -83,7 +83,8 @@ mod host_kernels {
             other => panic!("{SANITIZER}={other}: expected address or thread"),
         };
         build.flags(flags);
-        objects.extend(build.files(["kernels", "planted"].map(source)).compile_intermediates());
+        let sources = ["kernels", "planted", "probes"].map(source);
+        objects.extend(build.files(sources).compile_intermediates());
         let mut library = compiler(&sanitizer);
         library.objects(objects).compile("kernels");
         // Every program of this package holds the library, so each needs the sanitizer's runtime.

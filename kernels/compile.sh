@@ -8,6 +8,7 @@
 #     serialising it;
 #   - no kernel touches local memory, where cuobjdump and nvdisasm stand beside NVCC to tell;
 #   - registers and shared memory are those of expected/kernels/resources.txt. `--write` keeps them.
+# The probes (kernels/probes) have a file of their own, and must only compile, without a spill.
 # Usage: kernels/compile.sh NVCC OUT [--write]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,12 +18,16 @@ expected=expected/kernels/resources.txt
 mkdir -p "$out" "$(dirname "$expected")"
 flags=(-std=c++17 -fmad=false)
 
-if ! "$nvcc" "${flags[@]}" -fatbin -gencode 'arch=compute_80,code=[sm_80,compute_80]' \
-    -gencode arch=compute_90a,code=sm_90a -Xptxas -v,-warn-spills,-Werror \
-    -o "$out/kernels.fatbin" kernels/all.cu >"$out/ptxas.log" 2>&1; then
-    grep -E 'error|warning' "$out/ptxas.log" >&2 || cat "$out/ptxas.log" >&2
-    exit 1
-fi
+fatbin() { # from which source, to which file, with which log
+    if ! "$nvcc" "${flags[@]}" -fatbin -gencode 'arch=compute_80,code=[sm_80,compute_80]' \
+        -gencode arch=compute_90a,code=sm_90a -Xptxas -v,-warn-spills,-Werror -o "$2" "$1" \
+        >"$3" 2>&1; then
+        grep -E 'error|warning' "$3" >&2 || cat "$3" >&2
+        exit 1
+    fi
+}
+fatbin kernels/all.cu "$out/kernels.fatbin" "$out/ptxas.log"
+fatbin kernels/probes/all.cu "$out/probes.fatbin" "$out/probes.log"
 
 if grep -E 'wgmma.*serialized|setmaxnreg.*ignored' "$out/ptxas.log" >&2; then
     echo "kernels: ptxas waits after each wgmma" >&2

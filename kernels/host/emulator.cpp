@@ -10,7 +10,7 @@
 #include "marks.h"
 
 // The files that hold kernels: the linker takes from an archive only what is asked for by name.
-extern "C" const int kernels_all, kernels_planted;
+extern "C" const int kernels_all, kernels_planted, kernels_probes;
 
 namespace host {
 
@@ -22,7 +22,8 @@ const Kernel*& kernels() {
 }
 
 const Kernel* find(const char* name) {
-  const Kernel* kernel = kernels_all + kernels_planted == 2 ? kernels() : nullptr;
+  const bool are_linked = kernels_all + kernels_planted + kernels_probes == 3;
+  const Kernel* kernel = are_linked ? kernels() : nullptr;
   while (kernel && std::strcmp(kernel->name, name) != 0) kernel = kernel->next;
   return kernel;
 }

@@ -10,6 +10,7 @@ mod device;
 pub mod emulated;
 mod gpu;
 mod machine;
+pub mod probes;
 pub mod values;
 
 pub use device::Device;

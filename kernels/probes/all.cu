@@ -1,0 +1,4 @@
+// Every probe, for a fatbin of its own, and for one translation unit on the host.
+#include "memory.cu"
+#include "numbers.cu"
+#include "warps.cu"
