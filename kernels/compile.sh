@@ -29,7 +29,7 @@ fatbin() { # from which source, to which file, with which log
 fatbin kernels/all.cu "$out/kernels.fatbin" "$out/ptxas.log"
 fatbin kernels/probes/all.cu "$out/probes.fatbin" "$out/probes.log"
 
-if grep -E 'wgmma.*serialized|setmaxnreg.*ignored' "$out/ptxas.log" >&2; then
+if grep -E 'wgmma.*serialized|setmaxnreg.*ignored' "$out/ptxas.log" "$out/probes.log" >&2; then
     echo "kernels: ptxas waits after each wgmma" >&2
     exit 1
 fi

@@ -71,7 +71,14 @@ impl Product<'_> {
         let n_tiles = n_rows.div_ceil(128) * n_out.div_ceil(256);
         let grid = [n_tiles.min(most_blocks), 1, 1];
         let what = Launch { name, grid, block: 288, shared_bytes: 197_696, seed };
-        let map = |device, n_rows, box_rows| Map { device, n_rows, n_cols: n_in, ld, box_rows };
+        let map = |device, n_rows, box_rows| Map {
+            device,
+            n_rows,
+            n_cols: n_in,
+            ld,
+            box_rows,
+            box_cols: 64,
+        };
         let (a, w) = (map(&a, n_rows, 128), map(&w, n_out, 256));
         let [n_rows_, n_out_, n_in_, ldc_] = &[n_rows, n_out, n_in, ldc].map(|n| n as i32);
         let start = i32::from(self.start == Start::FromC);

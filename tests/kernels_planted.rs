@@ -114,7 +114,7 @@ fn wide_product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
     let wanted: Vec<f32> = (0..64 * 256).map(|at| dot(at / 256, at % 256)).collect();
     let stored: Vec<u16> = rows.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
     let (device, out) = (Device::new(&stored), Device::unset(64 * 256));
-    let map = Map { device: &device, n_rows: 256, n_cols: n, ld: n, box_rows: 256 };
+    let map = Map { device: &device, n_rows: 256, n_cols: n, ld: n, box_rows: 256, box_cols: 64 };
     let what = Launch { name, grid: [1, 1, 1], block: 160, shared_bytes: 67 << 10, seed };
     launch(what, &[&map, &out, &(n as i32)])?;
     compare(&out.read(), &wanted)
@@ -243,7 +243,7 @@ fn launches_that_a_driver_would_refuse_are_refused() {
     assert_eq!(refused(few, &[&device, &out, &64i32]), "partial-warp");
     // sm_90a has more shared memory, yet not any; what cannot be a tensor map is refused at a copy.
     let stored = Device::new(&[0u16; 256 * 64]);
-    let map = Map { device: &stored, n_rows: 256, n_cols: 64, ld: 64, box_rows: 256 };
+    let map = Map { device: &stored, n_rows: 256, n_cols: 64, ld: 64, box_rows: 256, box_cols: 64 };
     let large = Launch { name: "planted_hopper", block: 160, shared_bytes: 228 << 10, ..what };
     let out = Device::unset(64 * 256);
     assert_eq!(refused(large, &[&map, &out, &64i32]), "shared-memory-limit");

@@ -12,6 +12,16 @@ PROBE(store_bf16, 1, 1, {
 PROBE(store2_f32, 2, 2, store2(reinterpret_cast<float*>(to), f32(from[0]), f32(from[1]));)
 PROBE(store2_bf16, 2, 1, store2(reinterpret_cast<Bf16*>(to), f32(from[0]), f32(from[1]));)
 
+// Two numbers, as they are.
+PROBE(load2_f32, 2, 2, {
+  const Two<float> two = load2(reinterpret_cast<const float*>(from));
+  to[0] = bits_of(two.values[0]), to[1] = bits_of(two.values[1]);
+})
+PROBE(load2_bf16, 1, 2, {
+  const Two<Bf16> two = load2(reinterpret_cast<const Bf16*>(from));
+  to[0] = two.values[0].bits, to[1] = two.values[1].bits;
+})
+
 // Four numbers each way.
 PROBE(load4_f32, 4, 4, store4(reinterpret_cast<float*>(to),
                               load4(reinterpret_cast<const float*>(from)));)

@@ -9,6 +9,7 @@ PROBE(add_f32, 2, 1, to[0] = bits_of(add_rn(f32(from[0]), f32(from[1])));)
 PROBE(sub_f32, 2, 1, to[0] = bits_of(sub_rn(f32(from[0]), f32(from[1])));)
 PROBE(div_f32, 2, 1, to[0] = bits_of(div_rn(f32(from[0]), f32(from[1])));)
 PROBE(sqrt_f32, 1, 1, to[0] = bits_of(sqrt_rn(f32(from[0])));)
+PROBE(exp2_near, 1, 1, to[0] = bits_of(exp2_near(f32(from[0])));)
 
 PROBE(fma_f64, 6, 2, write(to, fma_rn(f64(from), f64(from + 2), f64(from + 4)));)
 PROBE(mul_f64, 4, 2, write(to, mul_rn(f64(from), f64(from + 2)));)

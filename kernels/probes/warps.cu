@@ -20,14 +20,17 @@ PROBE(shuffle_xor_f64, 3, 2,
 
 // A lane writes words 0 to 3 as a row of 16 bytes, and names the row whose number differs from its
 // own by the bits of the block's first word 4.
-PROBE(load_matrices, 5, 4, {
-  SHARED(Words, rows, [256]);
-  for (int i = 0; i < 4; ++i) rows[thread].words[i] = from[i];
-  sync_block();
-  unsigned dealt[4];
-  load_matrices(dealt, &rows[thread ^ static_cast<int>(block[4] % 32)]);
-  for (int i = 0; i < 4; ++i) to[i] = dealt[i];
-})
+#define PROBE_OF_ROWS(operation)                                           \
+  PROBE(operation, 5, 4, {                                                 \
+    SHARED(Words, rows, [256]);                                            \
+    for (int i = 0; i < 4; ++i) rows[thread].words[i] = from[i];           \
+    sync_block();                                                          \
+    unsigned dealt[4];                                                     \
+    operation(dealt, &rows[thread ^ static_cast<int>(block[4] % 32)]);     \
+    for (int i = 0; i < 4; ++i) to[i] = dealt[i];                          \
+  })
+PROBE_OF_ROWS(load_matrices)
+PROBE_OF_ROWS(load_transposed)
 
 // Words: a lane's four of a, two of b, four of the sums.
 PROBE(multiply_add, 10, 4, {

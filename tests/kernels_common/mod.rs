@@ -92,21 +92,26 @@ pub fn must_launch(what: Launch, args: &[&dyn Argument]) {
     }
 }
 
-/// A tensor map of a matrix (n_rows, n_cols) of 16-bit numbers, rows `ld` apart, in boxes of 64
-/// columns, swizzled by 128 bytes: `TensorMap` of hopper.h.
+/// A tensor map of a matrix (n_rows, n_cols) of 16-bit numbers, rows `ld` apart, in boxes of
+/// 64 columns, swizzled by 128 bytes, or of 32, by 64: `TensorMap` of hopper.h. A GPU's has 64.
 pub struct Map<'a> {
     pub device: &'a Device<u16>,
     pub n_rows: usize,
     pub n_cols: usize,
     pub ld: usize,
     pub box_rows: usize,
+    pub box_cols: usize,
 }
 
 impl Argument for Map<'_> {
     fn words(&self) -> ([u64; 8], usize) {
         let [n_rows, n_cols, ld, box_rows] =
             [self.n_rows, self.n_cols, self.ld, self.box_rows].map(|n| n as u64);
-        let (box_cols, swizzle) = (64, 3); // CU_TENSOR_MAP_SWIZZLE_128B
+        let (box_cols, swizzle) = match self.box_cols {
+            64 => (64, 3), // CU_TENSOR_MAP_SWIZZLE_128B
+            32 => (32, 2), // CU_TENSOR_MAP_SWIZZLE_64B
+            n => panic!("a box of {n} columns"),
+        };
         let start = self.device.address();
         ([start, n_cols, n_rows, 2 * ld, box_cols | box_rows << 32, swizzle, 0, 0], 128)
     }

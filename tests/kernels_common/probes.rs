@@ -5,8 +5,9 @@
 //! A probe takes `in` and `out`, records of 32-bit words, in blocks of 256 threads, one a record.
 
 use half::bf16;
-use statements::{f32s, f64_of, matrices};
+use statements::{f32s, f64_of, is_power, matrices};
 
+pub mod hopper;
 mod statements;
 pub mod table;
 
@@ -37,6 +38,8 @@ pub enum Drawn {
     Moderate,
     /// The same, equal for all lanes that hold these k (this eighth) of a row or column.
     Alike(u32),
+    /// An f32 between -160 and 160.
+    Exponent,
     /// An f32 of moderate size.
     F32Moderate,
     /// The same, equal for the whole warp.
@@ -51,6 +54,8 @@ pub enum Held {
     F64,
     /// Two numbers a word.
     Bf16,
+    /// Powers of two: within 2 ulp, and exactly where the operation says so.
+    Power,
     /// f32 sums of a tensor core, within what its additions may round.
     Sums,
     /// The same, and all of a warp's equal to the bit: no row and no column is treated otherwise.
@@ -106,6 +111,7 @@ impl Probe {
                         whole(bits, 8) * f32::from_bits((127 + 100) << 23)
                     }),
                     Drawn::WholeSum(unit) => (whole(own(0), 1000) * unit).to_bits(),
+                    Drawn::Exponent => exponent(own(0)).to_bits(),
                     Drawn::F32Moderate => moderate(own(0)).to_bits(),
                     Drawn::Moderate => pair(own(0), own(1), moderate),
                     Drawn::Alike(eighth) => {
@@ -130,6 +136,7 @@ impl Probe {
         let n = if self.held == Held::F64 { 2 } else { 1 };
         for (i, (a, b)) in ours.chunks(n).zip(wanted.chunks(n)).enumerate() {
             let is_same = match self.held {
+                Held::Power => is_power(f32s(&given[i..=i])[0], f32s(a)[0], f32s(b)[0]),
                 Held::F32 => f32s(a)[0].is_nan() && f32s(b)[0].is_nan(),
                 Held::F64 => f64_of(a).is_nan() && f64_of(b).is_nan(),
                 Held::Bf16 => [0, 16].iter().all(|shift| {
@@ -208,6 +215,11 @@ fn whole(bits: u32, most: u32) -> f32 {
 /// A number whose size is between 1/4 and 4.
 fn moderate(bits: u32) -> f32 {
     f32::from_bits(bits & 0x807f_ffff | (125 + (bits >> 23) % 4) << 23)
+}
+
+/// A number from -160 to 160.
+fn exponent(bits: u32) -> f32 {
+    ((bits >> 8) as f32 / (1 << 23) as f32 - 1.0) * 160.0
 }
 
 fn pair(first: u32, second: u32, number: impl Fn(u32) -> f32) -> u32 {

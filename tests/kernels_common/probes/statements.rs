@@ -27,6 +27,22 @@ pub fn on_f64<const N: usize>(words: &[u32], op: fn([f64; N]) -> f64) -> Vec<u32
     words.chunks(2 * N).flat_map(op).collect()
 }
 
+pub fn powers(words: &[u32]) -> Vec<u32> {
+    on_f32(words, |[x]| f64::from(x).exp2() as f32)
+}
+
+/// Whether a power of two may stand for the right one: 2^0 and 2^-infinity must be exact.
+pub fn is_power(x: f32, ours: f32, right: f32) -> bool {
+    if x == 0.0 || x == f32::NEG_INFINITY || right.is_nan() {
+        return ours.to_bits() == right.to_bits() || ours.is_nan() && right.is_nan();
+    }
+    let is_within =
+        |right: f32| ours.is_sign_positive() && ours.to_bits().abs_diff(right.to_bits()) <= 2;
+    // What lies below the smallest normal may be 0; so may what 2 ulp bring there.
+    let may_be_zero = right.to_bits() < f32::MIN_POSITIVE.to_bits() + 2;
+    is_within(right) || may_be_zero && ours.to_bits() == 0
+}
+
 /// What comes of each word, or each half of one.
 pub fn on_words(words: &[u32], op: fn(u32) -> u32) -> Vec<u32> {
     words.iter().map(|word| op(*word)).collect()
@@ -75,16 +91,38 @@ pub fn copied(words: &[u32]) -> Vec<u32> {
     (0..records.len()).flat_map(both).collect()
 }
 
-/// Lane 4 g + t gets columns 2 t and 2 t + 1 (one word) of row g of each of four matrices; row i of
-/// matrix m is named by lane 8 m + i, and is the row of the lane that differs by the mask.
-pub fn dealt(words: &[u32]) -> Vec<u32> {
+/// Lane 4 g + t gets columns 2 t and 2 t + 1 (one word) of row g of each of four matrices, or, where
+/// they are transposed, rows 2 t and 2 t + 1 of column g; row i of matrix m is named by lane 8 m + i,
+/// and is the row of the lane that differs by the mask.
+fn dealt_as(words: &[u32], is_transposed: bool) -> Vec<u32> {
     let records: Vec<&[u32]> = words.chunks(5).collect();
     let mask = (records[0][4] % 32) as usize;
+    let element = |warp: usize, m: usize, row: usize, column: usize| {
+        let record = records[32 * warp + ((8 * m + row) ^ mask)];
+        record[column / 2] >> (column % 2 * 16) & 0xffff
+    };
     let word = |lane: usize, m: usize| {
-        let row = (8 * m + lane % 32 / 4) ^ mask;
-        records[lane / 32 * 32 + row][lane % 4]
+        let (warp, g, t) = (lane / 32, lane % 32 / 4, lane % 4);
+        let [low, high] = [2 * t, 2 * t + 1].map(|i| match is_transposed {
+            true => element(warp, m, i, g),
+            false => element(warp, m, g, i),
+        });
+        low | high << 16
     };
     (0..records.len()).flat_map(|lane| [0, 1, 2, 3].map(|m| word(lane, m))).collect()
+}
+
+pub fn dealt(words: &[u32]) -> Vec<u32> {
+    dealt_as(words, false)
+}
+
+pub fn dealt_transposed(words: &[u32]) -> Vec<u32> {
+    dealt_as(words, true)
+}
+
+/// Three words a record, all from the record from behind.
+pub fn turned(words: &[u32]) -> Vec<u32> {
+    moved(words, 3, 256, |i| 255 - i)
 }
 
 /// sums + a b of one warp, in f64, the numbers passed through a function first; as lanes hold them.

@@ -4,8 +4,8 @@ use half::{bf16, f16};
 
 use super::Drawn::{self, *};
 use super::statements::{
-    copied, dealt, moved, multiplied, narrow, narrow2, on_f32, on_f64, on_halves, on_words,
-    shuffled,
+    copied, dealt, dealt_transposed, moved, multiplied, narrow, narrow2, on_f32, on_f64, on_halves,
+    on_words, powers, shuffled, turned,
 };
 use super::{Held, Probe};
 
@@ -70,6 +70,8 @@ pub const PROBES: &[Probe] = &[
     on_float("sub_f32", &["sub_rn(float)"], TWO, |w| on_f32(w, |[a, b]| a - b)),
     on_float("div_f32", &["div_rn(float)"], TWO, |w| on_f32(w, |[a, b]| a / b)),
     on_float("sqrt_f32", &["sqrt_rn(float)"], ONE, |w| on_f32(w, |[a]| a.sqrt())),
+    probe("exp2_near", &["exp2_near(float)"], ONE, 1, Held::Power, powers),
+    probe("exp2_near", &["exp2_near(float)"], &[Exponent], 1, Held::Power, powers),
     on_double("fma_f64", &["fma_rn(double)"], &[F64; 3],
         |w| on_f64(w, |[a, b, c]| a.mul_add(b, c))),
     on_double("mul_f64", &["mul_rn(double)"], TWO_WIDE, |w| on_f64(w, |[a, b]| a * b)),
@@ -96,6 +98,9 @@ pub const PROBES: &[Probe] = &[
     probe("store_bf16", &["store(Bf16*)"], ONE, 1, Held::Bf16, |w| on_words(w, narrow)),
     on_bits("store2_f32", &["store2(float*)"], TWO, 2, <[u32]>::to_vec),
     probe("store2_bf16", &["store2(Bf16*)"], TWO, 1, Held::Bf16, narrow2),
+    on_bits("load2_f32", &["load2(const T*)"], TWO, 2, <[u32]>::to_vec),
+    on_bits("load2_bf16", &["load2(const T*)"], &[Bits], 2,
+        |w| w.iter().flat_map(|both| [both & 0xffff, both >> 16]).collect()),
     on_bits("load4_f32", &["load4(const float*)", "store4(float*)"], FOUR, 4, <[u32]>::to_vec),
     probe("load4_bf16", &["load4(const T*)"], &[Bits; 2], 4, Held::F32,
         |w| on_halves(w, |x| bf16::from_bits(x).to_f32())),
@@ -120,6 +125,7 @@ pub const PROBES: &[Probe] = &[
     on_bits("shuffle_xor_f64", &["shuffle_xor(T)"], &[F64, Bits], 2, |w| shuffled(w, 2, true)),
 
     on_bits("load_matrices", &["load_matrices(unsigned)"], &[Bits; 5], 4, dealt),
+    on_bits("load_transposed", &["load_transposed(unsigned)"], &[Bits; 5], 4, dealt_transposed),
     // Where every order of additions is exact: at size one, and where one side is denormal.
     tensor_core(&[Wholes, Wholes, Wholes, Wholes, Wholes, Wholes, WholeSum(1.0), WholeSum(1.0),
         WholeSum(1.0), WholeSum(1.0)], Held::F32),
@@ -132,5 +138,13 @@ pub const PROBES: &[Probe] = &[
         AlikeSum, AlikeSum], Held::SumsAlike),
 ];
 
+/// Those of `hopper.cuh`, for sm_90a alone, that want no tensor map; `hopper` has the others.
+#[rustfmt::skip]
+pub const HOPPER_PROBES: &[Probe] = &[
+    on_bits("barriers",
+        &["init_barrier(Barrier*)", "arrive(Barrier*)", "wait_barrier(Barrier*)"], &[Bits; 3], 3,
+        turned),
+];
+
 /// 2^-33: of a product of numbers that are multiples of 2^-133 and of 2^100.
-const UNIT: f32 = 1.0 / (1u64 << 33) as f32;
+pub const UNIT: f32 = 1.0 / (1u64 << 33) as f32;
