@@ -17,12 +17,19 @@ mod gpu_kernels {
     /// Names the compiler; else it is looked for.
     const NVCC: &str = "NVCC";
 
-    /// Compiles `kernels/` into one fatbin: machine code for sm_80 and sm_90a, PTX for later chips.
-    /// `make kernels` does the same and checks what comes out.
+    /// Compiles `kernels/` into one fatbin, and the tests' probes into another: machine code for
+    /// sm_80 and sm_90a, PTX for later chips. `make kernels` does the same and checks what comes out.
     pub fn compile() {
         println!("cargo::rerun-if-changed=kernels");
         println!("cargo::rerun-if-env-changed={NVCC}");
-        let out = PathBuf::from(std::env::var("OUT_DIR").unwrap()).join("kernels.fatbin");
+        fatbin("kernels/all.cu", "kernels.fatbin");
+        if cfg!(feature = "kernel-tests") {
+            fatbin("kernels/probes/all.cu", "probes.fatbin");
+        }
+    }
+
+    fn fatbin(source: &str, name: &str) {
+        let out = PathBuf::from(std::env::var("OUT_DIR").unwrap()).join(name);
         let nvcc = compiler();
         let status = Command::new(&nvcc)
             .args(["-std=c++17", "-fmad=false", "-fatbin"])
@@ -30,7 +37,7 @@ mod gpu_kernels {
             .args(["-gencode", "arch=compute_90a,code=sm_90a"])
             .arg("-o")
             .arg(&out)
-            .arg("kernels/all.cu")
+            .arg(source)
             .status();
         match status {
             Ok(status) if status.success() => {}

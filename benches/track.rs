@@ -8,6 +8,11 @@ use std::path::Path;
 
 use model_swarms::report::chart::{Chart, Line, Stroke};
 
+/// A case's shares by run.
+type Points = Vec<(f64, f64)>;
+/// The cases of a bench by name.
+type Cases<'a> = BTreeMap<&'a str, Points>;
+
 /// The columns that are read: commit, machine, case, share.
 const COLUMNS: [usize; 4] = [0, 2, 3, 5];
 
@@ -25,7 +30,7 @@ fn main() {
 /// A picture for each bench.
 fn draw(history: &str) -> Vec<(String, String)> {
     let mut runs: Vec<[&str; 2]> = Vec::new(); // commit and machine
-    let mut benches: BTreeMap<&str, BTreeMap<&str, Vec<(f64, f64)>>> = BTreeMap::new();
+    let mut benches: BTreeMap<&str, Cases> = BTreeMap::new();
     for line in history.lines().skip(1) {
         let cells: Vec<&str> = line.split('\t').collect();
         assert!(cells.len() == 6, "a line of the history: {line}");
@@ -39,8 +44,8 @@ fn draw(history: &str) -> Vec<(String, String)> {
         let points = benches.entry(bench).or_default().entry(case).or_default();
         points.push((runs.len() as f64, 100.0 * share));
     }
-    let picture = |(bench, cases): (&str, BTreeMap<&str, Vec<(f64, f64)>>)| {
-        let line = |(colour, (case, points)): (usize, (&str, Vec<(f64, f64)>))| Line {
+    let picture = |(bench, cases): (&str, Cases)| {
+        let line = |(colour, (case, points)): (usize, (&str, Points))| Line {
             name: case.into(),
             colour,
             stroke: Stroke::Solid,

@@ -27,5 +27,5 @@ pub fn append(case: &str, timed: &Timed) {
         format!("{commit}\t{date}\t{machine}\t{case}\t{:.6e}\t{:.4}", timed.seconds, timed.share);
     let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the history");
     let head = if is_new { format!("{HEAD}\n") } else { String::new() };
-    write!(file, "{head}{line}\n").expect("the history");
+    writeln!(file, "{head}{line}").expect("the history");
 }

@@ -23,10 +23,14 @@ mod with_driver {
 
     use super::{Argument, Launch};
 
+    /// The machine's operations, one by one.
+    static PROBES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probes.fatbin"));
+
     fn gpu() -> &'static Gpu {
         static GPU: OnceLock<Gpu> = OnceLock::new();
         GPU.get_or_init(|| {
-            Gpu::open().unwrap_or_else(|error| panic!("MODEL_SWARMS_GPU=1: {error}"))
+            let opened = Gpu::open().and_then(|gpu| gpu.load(PROBES).map(|()| gpu));
+            opened.unwrap_or_else(|error| panic!("MODEL_SWARMS_GPU=1: {error}"))
         })
     }
 

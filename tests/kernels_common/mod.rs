@@ -117,8 +117,8 @@ impl Argument for Map<'_> {
     }
 
     fn tensor(&self) -> Option<Tensor> {
-        let (n_rows, n_cols, ld, box_rows) = (self.n_rows, self.n_cols, self.ld, self.box_rows);
-        Some(Tensor { start: self.device.address(), n_rows, n_cols, ld, box_rows })
+        let Self { n_rows, n_cols, ld, box_rows, box_cols, .. } = *self;
+        Some(Tensor { start: self.device.address(), n_rows, n_cols, ld, box_rows, box_cols })
     }
 
     fn overrun(&self) -> Option<String> {

@@ -45,8 +45,7 @@ pub struct Launch<'a> {
     pub shared_bytes: usize,
 }
 
-/// A matrix of bf16 that a kernel reads by tensor map: boxes of `box_rows` rows and 64 columns,
-/// swizzled by 128 bytes, with zeros for what lies outside.
+/// A matrix of bf16 that a kernel reads by tensor map, box by box, with zeros for what lies outside.
 #[derive(Debug, Clone, Copy)]
 pub struct Tensor {
     /// Where it begins: a multiple of 16.
@@ -59,6 +58,8 @@ pub struct Tensor {
     pub ld: usize,
     /// Rows of a box.
     pub box_rows: usize,
+    /// Columns of a box: 64, swizzled by 128 bytes, or 32, swizzled by 64.
+    pub box_cols: usize,
 }
 
 /// One argument of a kernel.

@@ -113,7 +113,7 @@ impl Gpu {
     /// The tensor map of a matrix, as kernels take it. A matrix without elements has none: its
     /// kernels read no map.
     pub fn tensor_map(&self, tensor: Tensor) -> Result<Arg> {
-        let Tensor { start, n_rows, n_cols, ld, box_rows } = tensor;
+        let Tensor { start, n_rows, n_cols, ld, box_rows, box_cols } = tensor;
         let mut map = Arg::new(&[], size_of::<sys::CUtensorMap>());
         if n_rows == 0 || n_cols == 0 {
             return Ok(map);
@@ -121,7 +121,12 @@ impl Gpu {
         assert!(start.is_multiple_of(16) && ld.is_multiple_of(8) && n_cols <= ld, "{tensor:?}");
         self.bind()?;
         let (sizes, strides) = ([n_cols as u64, n_rows as u64], [2 * ld as u64]);
-        let (in_box, steps) = ([64, box_rows as u32], [1, 1]);
+        let (in_box, steps) = ([box_cols as u32, box_rows as u32], [1, 1]);
+        let swizzle = match box_cols {
+            64 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+            32 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_64B,
+            _ => panic!("boxes of {box_cols} columns"),
+        };
         // SAFETY: the map is as large and lies as CUDA's; the arrays hold as many values as the
         // rank, 2, says, the strides one less.
         unsafe {
@@ -135,7 +140,7 @@ impl Gpu {
                 in_box.as_ptr(),
                 steps.as_ptr(),
                 sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
-                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                swizzle,
                 sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             )

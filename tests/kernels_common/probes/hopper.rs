@@ -64,8 +64,8 @@ pub fn tile(matrix: &Matrix, corner: [i32; 2], box_cols: usize) -> Vec<u32> {
     for i in 0..64 {
         for j in 0..box_cols {
             let chunk = match box_cols {
-                64 => j / 8 ^ i % 8,
-                _ => j / 8 ^ i / 2 % 4,
+                64 => (j / 8) ^ (i % 8),
+                _ => (j / 8) ^ (i / 2 % 4),
             };
             let (col, row) = (corner[0] + j as i32, corner[1] + i as i32);
             let is_inside = (0..matrix.n_cols as i32).contains(&col)
