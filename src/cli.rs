@@ -56,12 +56,15 @@ pub enum Command {
     Audit(AuditArgs),
 }
 
-/// How a model is run; none of it changes a result.
+/// How a model is run; nothing but the precision changes a result.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// What computes.
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceArg,
+    /// How exact results are; the processor knows exact alone.
+    #[arg(long, value_enum, default_value = "exact")]
+    pub precision: PrecisionArg,
     /// Sequences that share a batch, else as suits the device; changes the speed only.
     #[arg(long, value_parser = batch)]
     pub batch: Option<usize>,
@@ -79,6 +82,15 @@ pub enum DeviceArg {
     Cpu,
     /// An NVIDIA GPU.
     Cuda,
+}
+
+/// `--precision`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArg {
+    /// f32, summed in one order: the same answers on every device.
+    Exact,
+    /// bf16 on a GPU's tensor cores: for large models.
+    Fast,
 }
 
 /// `--adapters`

@@ -49,6 +49,16 @@ pub enum Workers {
     All,
 }
 
+/// How exact results are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// f32, summed in one order: the same bits on every device.
+    Exact,
+    /// bf16 on tensor cores, summed in f32; the residual stream and the logits in f32. Adapters
+    /// stand beside the weights.
+    Fast,
+}
+
 /// Rows of one sequence, one below the other in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -151,6 +161,9 @@ pub trait Backend: Sync + Sized {
 
     /// How much is done at once.
     fn limits(&self) -> Limits;
+
+    /// Whether an adapter can be added to a copy of the weights.
+    fn can_merge(&self) -> bool;
 
     /// Why attention of these sizes cannot be computed, if it cannot.
     fn refusal(&self, heads: &Heads) -> Option<String>;

@@ -20,8 +20,8 @@ use std::path::Path;
 
 use crate::backend::cpu::Isa;
 #[cfg(feature = "cuda")]
-use crate::backend::cuda::gpu::Gpu;
-use crate::cli::{AdaptersArg, DeviceArg, RunArgs};
+use crate::backend::{Precision, cuda::gpu::Gpu};
+use crate::cli::{AdaptersArg, DeviceArg, PrecisionArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::mini::shipped;
 use crate::model::{Application, Device};
@@ -39,7 +39,7 @@ pub enum Format {
 
 /// How models are run, as the user asked.
 fn options(args: &RunArgs) -> Result<Options> {
-    let device = device(args.device)?;
+    let device = device(args)?;
     let application = args.adapters.map(|adapters| match adapters {
         AdaptersArg::Merged => Application::Merged,
         AdaptersArg::Unmerged => Application::Unmerged,
@@ -49,32 +49,51 @@ fn options(args: &RunArgs) -> Result<Options> {
 
 /// What runs models; says so where the best is not what might have been hoped for.
 #[cfg(feature = "cuda")]
-fn device(wanted: DeviceArg) -> Result<Device> {
-    match wanted {
-        DeviceArg::Cpu => Ok(Device::Cpu),
-        DeviceArg::Cuda => match Gpu::open() {
-            Ok(_) => Ok(Device::Cuda),
-            Err(why) => Err(Error::Usage(format!("--device cuda: {why}"))),
+fn device(args: &RunArgs) -> Result<Device> {
+    let precision = match args.precision {
+        PrecisionArg::Exact => Precision::Exact,
+        PrecisionArg::Fast => Precision::Fast,
+    };
+    let why = match args.device {
+        DeviceArg::Cpu => None,
+        DeviceArg::Auto | DeviceArg::Cuda => match Gpu::open() {
+            Ok(_) => return Ok(Device::Cuda(precision)),
+            Err(why) => Some(why),
         },
-        DeviceArg::Auto => Ok(match Gpu::open() {
-            Ok(_) => Device::Cuda,
-            Err(why) => {
-                eprintln!("running on the processor: {why}");
-                Device::Cpu
-            }
-        }),
+    };
+    match why {
+        Some(why) if args.device == DeviceArg::Cuda => {
+            Err(Error::Usage(format!("--device cuda: {why}")))
+        }
+        Some(why) if precision == Precision::Fast => {
+            Err(Error::Usage(format!("--precision fast: {why}")))
+        }
+        Some(why) => {
+            eprintln!("running on the processor: {why}");
+            Ok(Device::Cpu)
+        }
+        None => on_processor(args),
     }
 }
 
 /// What runs models: this build knows the processor alone.
 #[cfg(not(feature = "cuda"))]
-fn device(wanted: DeviceArg) -> Result<Device> {
-    match wanted {
-        DeviceArg::Auto | DeviceArg::Cpu => Ok(Device::Cpu),
+fn device(args: &RunArgs) -> Result<Device> {
+    match args.device {
+        DeviceArg::Auto | DeviceArg::Cpu => on_processor(args),
         DeviceArg::Cuda => {
             let what = "--device cuda: this build has no CUDA; use auto or cpu, or build with \
                         --features cuda";
             Err(Error::Usage(what.into()))
+        }
+    }
+}
+
+fn on_processor(args: &RunArgs) -> Result<Device> {
+    match args.precision {
+        PrecisionArg::Exact => Ok(Device::Cpu),
+        PrecisionArg::Fast => {
+            Err(Error::Usage("--precision fast: the processor computes exactly alone".into()))
         }
     }
 }

@@ -48,10 +48,15 @@ impl<B: Backend> Decoder<B> {
             return Err(Error::input(dir.join("config.json"), what));
         }
         let files = Arc::new(BaseFiles::open(dir)?);
-        let application = application.unwrap_or(if n_linear_parameters(&config) <= MERGE_LIMIT {
-            Application::Merged
-        } else {
-            Application::Unmerged
+        let can_merge = backend.can_merge();
+        if application == Some(Application::Merged) && !can_merge {
+            let what = "precision fast applies adapters beside the weights, not merged";
+            return Err(Error::Usage(what.into()));
+        }
+        let is_small = n_linear_parameters(&config) <= MERGE_LIMIT;
+        let application = application.unwrap_or(match can_merge && is_small {
+            true => Application::Merged,
+            false => Application::Unmerged,
         });
         let keep = match application {
             Application::Merged => Keep::Wide,

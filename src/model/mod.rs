@@ -24,7 +24,10 @@ use crate::adapter::Adapter;
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::device::Cpu;
 #[cfg(feature = "cuda")]
-use crate::backend::cuda::{device::Cuda, gpu::Gpu};
+use crate::backend::{
+    Precision,
+    cuda::{device::Cuda, gpu::Gpu},
+};
 use crate::error::Result;
 use config::Config;
 use decode::{Generated, Job, Report, TextJob};
@@ -51,7 +54,7 @@ pub enum Device {
     Cpu,
     /// The first GPU.
     #[cfg(feature = "cuda")]
-    Cuda,
+    Cuda(Precision),
 }
 
 /// A base model, ready to run on the device that was chosen.
@@ -139,8 +142,8 @@ impl Model {
                 Ok(Self { config: decoder.config.clone(), on: On::Cpu(decoder) })
             }
             #[cfg(feature = "cuda")]
-            Device::Cuda => {
-                let backend = Cuda::new(Gpu::open()?, GPU_LIMITS);
+            Device::Cuda(precision) => {
+                let backend = Cuda::new(Gpu::open()?, precision, GPU_LIMITS);
                 let decoder = Decoder::open(dir, backend, application)?;
                 Ok(Self { config: decoder.config.clone(), on: On::Cuda(decoder) })
             }

@@ -100,6 +100,10 @@ impl Backend for Cpu {
         }
     }
 
+    fn can_merge(&self) -> bool {
+        true
+    }
+
     fn refusal(&self, _: &Heads) -> Option<String> {
         None
     }

@@ -11,14 +11,16 @@ use super::memory::{
 use super::ops::{self, Ops, Product};
 use crate::backend::cpu::device::rotary_tables;
 use crate::backend::{
-    Activation, Backend, Factors, Heads, Limits, Part, Phase, ReadRows, Room, Span, Workers,
+    Activation, Backend, Factors, Heads, Limits, Part, Phase, Precision, ReadRows, Room, Span,
+    Workers,
 };
 use crate::error::{Error, Result};
 use crate::tensors::Dtype;
 
-/// A device and how much it is given at once.
+/// A device, how it computes and how much it is given at once.
 pub struct Cuda<D: Driver> {
     driver: D,
+    precision: Precision,
     limits: Limits,
 }
 
@@ -52,8 +54,16 @@ impl<D: Driver> Scratch<D> {
 
 impl<D: Driver> Cuda<D> {
     /// A device that is given as much at once as `limits` say.
-    pub fn new(driver: D, limits: Limits) -> Self {
-        Self { driver, limits }
+    pub fn new(driver: D, precision: Precision, limits: Limits) -> Self {
+        Self { driver, precision, limits }
+    }
+
+    /// The type of activations.
+    fn dtype(&self) -> Dtype {
+        match self.precision {
+            Precision::Exact => Dtype::F32,
+            Precision::Fast => Dtype::BF16,
+        }
     }
 
     fn ops(&self) -> Ops<'_, D> {
@@ -75,13 +85,19 @@ impl<D: Driver> Backend for Cuda<D> {
         self.limits
     }
 
+    fn can_merge(&self) -> bool {
+        self.precision == Precision::Exact
+    }
+
     fn refusal(&self, heads: &Heads) -> Option<String> {
         let Heads { n_heads, n_kv_heads, head_dim, .. } = *heads;
-        if head_dim > ops::MAX_HEAD_DIM || !head_dim.is_multiple_of(4) {
-            let most = ops::MAX_HEAD_DIM;
-            return Some(format!("head_dim {head_dim}, wanted a multiple of 4, at most {most}"));
+        let (most, chunk) = (ops::MAX_HEAD_DIM, 16 / size_of_dtype(self.dtype()));
+        if head_dim > most || !head_dim.is_multiple_of(chunk) {
+            return Some(format!(
+                "head_dim {head_dim}, wanted a multiple of {chunk}, at most {most}"
+            ));
         }
-        let (group, most) = (n_heads / n_kv_heads, ops::QUERY_ROWS);
+        let (group, most) = (n_heads / n_kv_heads, ops::query_rows(self.dtype()));
         (group > most)
             .then(|| format!("{group} query heads share a key head, wanted at most {most}"))
     }
@@ -113,6 +129,10 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn weights(&self, n_in: usize, parts: &[Part], storage: Dtype) -> Result<Weights<D>> {
+        let storage = match self.precision {
+            Precision::Exact => storage,
+            Precision::Fast => Dtype::BF16,
+        };
         Weights::new(&self.driver, n_in, parts, storage)
     }
 
@@ -145,7 +165,7 @@ impl<D: Driver> Backend for Cuda<D> {
     ) {
         scratch.heads = [room.heads.n_heads, room.heads.n_kv_heads];
         scratch.attempt(|_| {
-            cache.prepare(&self.driver, room, |n_positions| {
+            cache.prepare(&self.driver, self.dtype(), room, |n_positions| {
                 let (mut cos, mut sin) = (Vec::new(), Vec::new());
                 rotary_tables(frequencies, n_positions, &mut cos, &mut sin);
                 (cos, sin)
@@ -155,7 +175,7 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn rows(&self, scratch: &mut Scratch<D>, spans: Vec<Span>, phase: Phase) -> Option<Rows<D>> {
         let [n_heads, n_kv_heads] = scratch.heads;
-        let tile_rows = ops::QUERY_ROWS / (n_heads / n_kv_heads);
+        let tile_rows = ops::query_rows(self.dtype()) / (n_heads / n_kv_heads);
         scratch.attempt(|_| Rows::new(&self.driver, spans, phase, tile_rows))
     }
 
@@ -168,7 +188,7 @@ impl<D: Driver> Backend for Cuda<D> {
         x: &mut Matrix<D>,
     ) {
         scratch.attempt(|_| {
-            x.reshape(&self.driver, tokens.len(), table.dim)?;
+            x.reshape(&self.driver, Dtype::F32, tokens.len(), table.dim)?;
             let tokens = Fixed::new(&self.driver, bytemuck::cast_slice(tokens))?;
             self.ops().embed(table, &tokens, factor.unwrap_or(1.0), x)
         });
@@ -184,7 +204,7 @@ impl<D: Driver> Backend for Cuda<D> {
         out: &mut Matrix<D>,
     ) {
         scratch.attempt(|_| {
-            out.reshape(&self.driver, x.n_rows, weight.len)?;
+            out.reshape(&self.driver, self.dtype(), x.n_rows, weight.len)?;
             self.ops().add_norm(x, y, &weight.values, eps, out, weight.len)
         });
     }
@@ -198,11 +218,11 @@ impl<D: Driver> Backend for Cuda<D> {
         out: &mut Matrix<D>,
     ) {
         scratch.attempt(|shrunk| {
-            out.reshape(&self.driver, x.n_rows, weights.n_cols())?;
+            out.reshape(&self.driver, x.dtype, x.n_rows, weights.n_cols())?;
             self.ops().product(Product { x, weights, out })?;
             let Some((Update(factors), Some(rows))) = update else { return Ok(()) };
             for factor in factors {
-                shrunk.reshape(&self.driver, x.n_rows, factor.rank)?;
+                shrunk.reshape(&self.driver, Dtype::F32, x.n_rows, factor.rank)?;
                 let start = weights.start(factor.part_idx);
                 self.ops().add_update(x, weights.n_in, factor, rows, shrunk, out, start)?;
             }
@@ -217,7 +237,10 @@ impl<D: Driver> Backend for Cuda<D> {
         weights: &Weights<D>,
         out: &mut Matrix<D>,
     ) {
-        self.product(scratch, x, weights, None, out);
+        scratch.attempt(|_| {
+            out.reshape(&self.driver, Dtype::F32, x.n_rows, weights.n_cols())?;
+            self.ops().product(Product { x, weights, out })
+        });
     }
 
     fn rotate_append(
@@ -249,7 +272,7 @@ impl<D: Driver> Backend for Cuda<D> {
         scratch.attempt(|_| {
             let heads = cache.heads();
             let n_rows = rows.spans.iter().map(|span| span.n_rows).sum();
-            out.reshape(&self.driver, n_rows, heads.n_heads * heads.head_dim)?;
+            out.reshape(&self.driver, qkv.dtype, n_rows, heads.n_heads * heads.head_dim)?;
             match rows.phase {
                 Phase::Prompt => self.ops().attend_prompts(qkv, rows, cache, layer_idx, out),
                 Phase::Step => self.ops().attend_steps(qkv, rows, cache, layer_idx, out),
@@ -285,7 +308,7 @@ impl<D: Driver> Backend for Cuda<D> {
                 }
             };
             let first = to.n_rows;
-            to.extend(&self.driver, idxs.len(), x.stride)?;
+            to.extend(&self.driver, idxs.len(), x)?;
             let idxs_there = Fixed::new(&self.driver, bytemuck::cast_slice(&idxs))?;
             self.ops().gather(x, &idxs_there, idxs.len(), to, first)
         });
@@ -352,6 +375,7 @@ impl<D: Driver> Cuda<D> {
         };
         Ok(Factor {
             part_idx,
+            n_adapters: adapters.len(),
             n_out: b.len() / rank,
             rank,
             scale,

@@ -45,7 +45,7 @@ pub struct Launch<'a> {
     pub shared_bytes: usize,
 }
 
-/// A matrix of bf16 that a kernel reads by tensor map, box by box, with zeros for what lies outside.
+/// A matrix of bf16 that a kernel reads by tensor map, box by box; zeros for what lies outside.
 #[derive(Debug, Clone, Copy)]
 pub struct Tensor {
     /// Where it begins: a multiple of 16.

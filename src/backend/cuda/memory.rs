@@ -11,46 +11,54 @@ use crate::tensors::Dtype;
 /// Columns are padded to so many, so that rows begin where kernels want them.
 pub const PADDING: usize = 32;
 
-/// Rows of activations in f32.
+/// Rows of activations in f32, or in bf16.
 pub struct Matrix<D: Driver> {
     memory: Option<D::Memory>,
     n_bytes: usize,
+    pub(super) dtype: Dtype,
     pub(super) n_rows: usize,
     pub(super) stride: usize,
 }
 
 impl<D: Driver> Default for Matrix<D> {
     fn default() -> Self {
-        Self { memory: None, n_bytes: 0, n_rows: 0, stride: 0 }
+        Self { memory: None, n_bytes: 0, dtype: Dtype::F32, n_rows: 0, stride: 0 }
     }
 }
 
 impl<D: Driver> Matrix<D> {
     /// Gives the matrix another shape; its content means nothing afterwards.
-    pub fn reshape(&mut self, driver: &D, n_rows: usize, n_cols: usize) -> Result<()> {
+    pub fn reshape(
+        &mut self,
+        driver: &D,
+        dtype: Dtype,
+        n_rows: usize,
+        n_cols: usize,
+    ) -> Result<()> {
         let stride = n_cols.next_multiple_of(PADDING);
-        let n_bytes = n_rows * stride * size_of::<f32>();
+        let n_bytes = n_rows * stride * size_of_dtype(dtype);
         if n_bytes > self.n_bytes {
             self.memory = None; // first, so that both need not fit
             self.n_bytes = 0;
             self.memory = Some(driver.allocate(n_bytes)?);
             self.n_bytes = n_bytes;
         }
-        (self.n_rows, self.stride) = (n_rows, stride);
+        (self.dtype, self.n_rows, self.stride) = (dtype, n_rows, stride);
         Ok(())
     }
 
-    /// Makes room for more rows behind those that are there.
-    pub fn extend(&mut self, driver: &D, n_more: usize, stride: usize) -> Result<()> {
+    /// Makes room for more rows, which are as those of `like`, behind those that are there.
+    pub fn extend(&mut self, driver: &D, n_more: usize, like: &Self) -> Result<()> {
         if self.n_rows == 0 {
-            self.stride = stride;
+            (self.dtype, self.stride) = (like.dtype, like.stride);
         }
-        assert_eq!(self.stride, stride, "rows of one matrix");
-        let n_bytes = (self.n_rows + n_more) * stride * size_of::<f32>();
+        assert_eq!((self.dtype, self.stride), (like.dtype, like.stride), "rows of one matrix");
+        let n_bytes_row = self.stride * size_of_dtype(self.dtype);
+        let n_bytes = (self.n_rows + n_more) * n_bytes_row;
         if n_bytes > self.n_bytes {
             let longer = driver.allocate(2 * n_bytes)?;
             if let Some(memory) = &self.memory {
-                driver.copy(&longer, memory, self.n_rows * stride * size_of::<f32>())?;
+                driver.copy(&longer, memory, self.n_rows * n_bytes_row)?;
             }
             (self.memory, self.n_bytes) = (Some(longer), 2 * n_bytes);
         }
@@ -58,20 +66,32 @@ impl<D: Driver> Matrix<D> {
         Ok(())
     }
 
-    /// Where row `row` begins.
-    pub fn row(&self, driver: &D, row: usize) -> u64 {
-        let at = (row * self.stride * size_of::<f32>()) as u64;
+    /// Where column `col` of row `row` stands.
+    pub fn at(&self, driver: &D, row: usize, col: usize) -> u64 {
+        let at = ((row * self.stride + col) * size_of_dtype(self.dtype)) as u64;
         self.memory.as_ref().map_or(0, |memory| driver.address(memory) + at)
     }
 
     /// All elements, padding included: (n_rows, stride).
     pub fn read(&self, driver: &D) -> Result<Vec<f32>> {
-        let mut values = vec![0.0f32; self.n_rows * self.stride];
+        match self.dtype {
+            Dtype::F32 => self.numbers(driver, 0.0f32),
+            Dtype::F16 => Ok(widened(self.numbers(driver, f16::ZERO)?, f16::to_f32)),
+            Dtype::BF16 => Ok(widened(self.numbers(driver, bf16::ZERO)?, bf16::to_f32)),
+        }
+    }
+
+    fn numbers<T: bytemuck::Pod>(&self, driver: &D, zero: T) -> Result<Vec<T>> {
+        let mut values = vec![zero; self.n_rows * self.stride];
         if let Some(memory) = &self.memory {
             driver.read(memory, 0, bytemuck::cast_slice_mut(&mut values))?;
         }
         Ok(values)
     }
+}
+
+fn widened<T>(values: Vec<T>, widen: fn(T) -> f32) -> Vec<f32> {
+    values.into_iter().map(widen).collect()
 }
 
 /// Numbers in memory that are written once.
@@ -201,6 +221,7 @@ pub struct Update<D: Driver>(pub(super) Vec<Factor<D>>);
 /// One part's factors, of all adapters.
 pub struct Factor<D: Driver> {
     pub(super) part_idx: usize,
+    pub(super) n_adapters: usize,
     pub(super) n_out: usize,
     pub(super) rank: usize,
     pub(super) scale: f32,
@@ -251,9 +272,11 @@ impl<D: Driver> Rows<D> {
 /// Keys and values of a batch's sequences, and the rotary tables.
 pub struct Cache<D: Driver> {
     room: Option<Room>,
+    pub(super) dtype: Dtype,
     pub(super) capacity: usize, // positions per sequence, a multiple of 32
     n_bytes: usize,
-    keys: Option<D::Memory>, // (n_layers, n_slots, n_kv_heads, capacity / 32, head_dim, 32)
+    // in f32 (n_layers, n_slots, n_kv_heads, capacity / 32, head_dim, 32), in bf16 as the values
+    keys: Option<D::Memory>,
     values: Option<D::Memory>, // (n_layers, n_slots, n_kv_heads, capacity, head_dim)
     angles: Option<D::Memory>, // cos, then sin: (n_positions, head_dim / 2)
     n_angles: usize,
@@ -263,6 +286,7 @@ impl<D: Driver> Default for Cache<D> {
     fn default() -> Self {
         Self {
             room: None,
+            dtype: Dtype::F32,
             capacity: 0,
             n_bytes: 0,
             keys: None,
@@ -278,14 +302,15 @@ impl<D: Driver> Cache<D> {
     pub fn prepare(
         &mut self,
         driver: &D,
+        dtype: Dtype,
         room: Room,
         tables: impl FnOnce(usize) -> (Vec<f32>, Vec<f32>),
     ) -> Result<()> {
         let Room { heads, n_layers, n_slots, n_positions } = room;
-        self.room = Some(room);
+        (self.room, self.dtype) = (Some(room), dtype);
         self.capacity = n_positions.next_multiple_of(32);
         let n_heads = n_layers * n_slots * heads.n_kv_heads;
-        let n_bytes = n_heads * heads.head_dim * self.capacity * size_of::<f32>();
+        let n_bytes = n_heads * heads.head_dim * self.capacity * size_of_dtype(dtype);
         if n_bytes > self.n_bytes {
             (self.keys, self.values, self.n_bytes) = (None, None, 0);
             self.keys = Some(driver.allocate(n_bytes)?);
@@ -313,7 +338,7 @@ impl<D: Driver> Cache<D> {
         let Room { heads, n_slots, .. } =
             *self.room.as_ref().expect("a cache is prepared before it is used");
         let len = n_slots * heads.n_kv_heads * heads.head_dim * self.capacity;
-        let at = (layer_idx * len * size_of::<f32>()) as u64;
+        let at = (layer_idx * len * size_of_dtype(self.dtype)) as u64;
         [&self.keys, &self.values]
             .map(|memory| memory.as_ref().map_or(0, |memory| driver.address(memory) + at))
     }

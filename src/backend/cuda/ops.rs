@@ -8,7 +8,12 @@ use crate::error::Result;
 use crate::tensors::Dtype;
 
 /// Query rows of a tile of attention, of all heads that share a key head.
-pub const QUERY_ROWS: usize = 32;
+pub fn query_rows(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::F32 => 32,
+        Dtype::F16 | Dtype::BF16 => 64,
+    }
+}
 
 /// Values of a head, at most.
 pub const MAX_HEAD_DIM: usize = 256;
@@ -22,6 +27,20 @@ pub struct Product<'a, D: Driver> {
 
 /// The launches on a device.
 pub struct Ops<'a, D: Driver>(pub &'a D);
+
+/// Whether these are the activations of precision `fast`.
+fn is_fast<D: Driver>(x: &Matrix<D>) -> bool {
+    x.dtype == Dtype::BF16
+}
+
+/// The size of heads that attention's kernels are compiled for, at least `head_dim`.
+fn template_of(head_dim: usize) -> usize {
+    match head_dim {
+        0..=64 => 64,
+        65..=128 => 128,
+        _ => MAX_HEAD_DIM,
+    }
+}
 
 fn suffix(dtype: Dtype) -> &'static str {
     match dtype {
@@ -49,7 +68,7 @@ impl<D: Driver> Ops<'_, D> {
     }
 
     fn at(&self, matrix: &Matrix<D>) -> Arg {
-        Arg::address(matrix.row(self.0, 0))
+        Arg::address(matrix.at(self.0, 0, 0))
     }
 
     fn of(&self, fixed: &Fixed<D>) -> Arg {
@@ -85,7 +104,7 @@ impl<D: Driver> Ops<'_, D> {
         dim: usize,
     ) -> Result<()> {
         assert_eq!(x.stride, out.stride, "rms_norm: rows as far apart");
-        let args = [
+        let mut args = vec![
             self.at(x),
             y.map_or(Arg::address(0), |y| self.at(y)),
             self.of(weight),
@@ -95,14 +114,19 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(x.stride),
             Arg::int(y.map_or(0, |y| y.stride)),
         ];
+        let kernel = if is_fast(out) {
+            args.push(Arg::int(out.stride));
+            "rms_norm_fast_v1"
+        } else {
+            "rms_norm_v2"
+        };
         let shared_bytes = dim * size_of::<f32>();
-        self.start("rms_norm_v2", [x.n_rows, 1, 1], 256, shared_bytes, &args)
+        self.start(kernel, [x.n_rows, 1, 1], 256, shared_bytes, &args)
     }
 
     pub fn product(&self, Product { x, weights, out }: Product<D>) -> Result<()> {
         let n_out = weights.n_cols();
         assert!(weights.n_in <= x.stride && n_out <= out.stride && x.n_rows == out.n_rows);
-        let kernel = format!("gemm_exact_{}_v2", suffix(weights.storage));
         let args = [
             self.at(x),
             self.of(&weights.values),
@@ -115,6 +139,13 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(out.stride),
             Arg::int(0), // START_ZERO
         ];
+        if is_fast(x) {
+            assert!(weights.storage == Dtype::BF16, "precision fast keeps weights in bf16");
+            let kernel = format!("gemm_fast_{}_v2", suffix(out.dtype));
+            let grid = [n_out.div_ceil(128) * x.n_rows.div_ceil(128), 1, 1];
+            return self.start(&kernel, grid, 128, 0, &args);
+        }
+        let kernel = format!("gemm_exact_{}_v2", suffix(weights.storage));
         let grid = [n_out.div_ceil(64), x.n_rows.div_ceil(64), 1];
         self.start(&kernel, grid, 128, 0, &args)
     }
@@ -163,20 +194,31 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(x.stride),
             Arg::long(rank * n_in),
         ];
-        let grid = [rank.div_ceil(16), n_rows.div_ceil(16), 1];
-        self.start("lora_shrink_v2", grid, 256, 0, &args)?;
+        // In precision fast a tile of 64 rows is computed for each of its adapters.
+        let n_distinct = factor.n_adapters.min(64);
+        if is_fast(x) {
+            let grid = [n_rows.div_ceil(64), rank.div_ceil(16), n_distinct];
+            self.start("lora_shrink_fast_v2", grid, 256, 0, &args)?;
+        } else {
+            let grid = [rank.div_ceil(16), n_rows.div_ceil(16), 1];
+            self.start("lora_shrink_v2", grid, 256, 0, &args)?;
+        }
         let args = [
             self.at(shrunk),
             self.of(&factor.b),
             Arg::address(adapters),
             Arg::float(factor.scale),
-            Arg::address(out.row(self.0, 0) + (start * size_of::<f32>()) as u64),
+            Arg::address(out.at(self.0, 0, start)),
             Arg::int(n_rows),
             Arg::int(factor.n_out),
             Arg::int(rank),
             Arg::int(out.stride),
             Arg::long(factor.n_out * rank),
         ];
+        if is_fast(x) {
+            let grid = [n_rows.div_ceil(64), factor.n_out.div_ceil(128), n_distinct];
+            return self.start("lora_expand_fast_v2", grid, 128, 0, &args);
+        }
         let grid = [factor.n_out.div_ceil(128), n_rows.div_ceil(8), 1];
         self.start("lora_expand_v2", grid, 128, 0, &args)
     }
@@ -196,8 +238,7 @@ impl<D: Driver> Ops<'_, D> {
         layer_idx: usize,
     ) -> Result<()> {
         assert_eq!(qkv.n_rows, rows.n_rows, "a position for each row");
-        let start = qkv.row(self.0, 0);
-        let col = |col: usize| Arg::address(start + (col * size_of::<f32>()) as u64);
+        let col = |col: usize| Arg::address(qkv.at(self.0, 0, col));
         let [slots, positions, _, _] = rows.addresses(self.0).map(Arg::address);
         let [cos, sin] = cache.angles(self.0).map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
@@ -214,7 +255,8 @@ impl<D: Driver> Ops<'_, D> {
             self.heads(cache),
             Arg::int(qkv.stride),
         ];
-        self.start("rope_append_v1", [rows.n_rows, 1, 1], 128, 0, &args)
+        let kernel = if is_fast(qkv) { "rope_append_fast_v1" } else { "rope_append_v1" };
+        self.start(kernel, [rows.n_rows, 1, 1], 128, 0, &args)
     }
 
     pub fn attend_prompts(
@@ -227,11 +269,7 @@ impl<D: Driver> Ops<'_, D> {
     ) -> Result<()> {
         let Heads { n_kv_heads, head_dim, .. } = cache.heads();
         assert!(head_dim.is_multiple_of(4) && head_dim <= MAX_HEAD_DIM, "{head_dim} values");
-        let template = match head_dim {
-            0..=64 => 64,
-            65..=128 => 128,
-            _ => MAX_HEAD_DIM,
-        };
+        let template = template_of(head_dim);
         let [slots, positions, _, tiles] = rows.addresses(self.0).map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
         let args = [
@@ -246,8 +284,13 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(qkv.stride),
             Arg::int(out.stride),
         ];
-        let kernel = format!("attention_prefill_{template}_v2");
-        let shared_bytes = (96 * head_dim + 1024) * size_of::<f32>();
+        let (kernel, shared_bytes) = if is_fast(qkv) {
+            let shared_bytes = [24576, 49152, 65536][template / 128];
+            (format!("attention_prefill_fast_{template}_v2"), shared_bytes)
+        } else {
+            let shared_bytes = (96 * head_dim + 1024) * size_of::<f32>();
+            (format!("attention_prefill_{template}_v2"), shared_bytes)
+        };
         self.start(&kernel, [rows.n_tiles, n_kv_heads, 1], 128, shared_bytes, &args)
     }
 
@@ -259,7 +302,7 @@ impl<D: Driver> Ops<'_, D> {
         layer_idx: usize,
         out: &Matrix<D>,
     ) -> Result<()> {
-        let Heads { n_heads, head_dim, .. } = cache.heads();
+        let Heads { n_heads, n_kv_heads, head_dim, .. } = cache.heads();
         assert!(head_dim <= MAX_HEAD_DIM, "heads of {head_dim} values");
         let longest = rows.spans.iter().map(|span| span.first + 1).max().unwrap_or(0);
         let [slots, positions, _, _] = rows.addresses(self.0).map(Arg::address);
@@ -275,6 +318,12 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(qkv.stride),
             Arg::int(out.stride),
         ];
+        if is_fast(qkv) {
+            let template = template_of(head_dim);
+            let grid = [n_kv_heads, rows.n_rows, (n_heads / n_kv_heads).div_ceil(16)];
+            let kernel = format!("attention_decode_fast_{template}_v2");
+            return self.start(&kernel, grid, 128, 65536 + 32 * template, &args);
+        }
         let shared_bytes = (head_dim + longest) * size_of::<f32>();
         self.start("attention_decode_v2", [n_heads, rows.n_rows, 1], 128, shared_bytes, &args)
     }
@@ -286,18 +335,19 @@ impl<D: Driver> Ops<'_, D> {
         up_col: usize,
         ffn_dim: usize,
     ) -> Result<()> {
-        let kernel = match kind {
-            Activation::GeluTanh => "gelu_tanh_times_v1",
-            Activation::Silu => "silu_times_v1",
+        let (kernel, block_cols) = match (kind, is_fast(gate_up)) {
+            (Activation::GeluTanh, false) => ("gelu_tanh_times_v1", 256),
+            (Activation::Silu, false) => ("silu_times_v1", 256),
+            (Activation::GeluTanh, true) => ("gelu_tanh_times_fast_v1", 2048),
+            (Activation::Silu, true) => ("silu_times_fast_v1", 2048),
         };
-        let start = gate_up.row(self.0, 0);
         let args = [
-            Arg::address(start),
-            Arg::address(start + (up_col * size_of::<f32>()) as u64),
+            self.at(gate_up),
+            Arg::address(gate_up.at(self.0, 0, up_col)),
             Arg::int(ffn_dim),
             Arg::int(gate_up.stride),
         ];
-        self.start(kernel, [ffn_dim.div_ceil(256), gate_up.n_rows, 1], 256, 0, &args)
+        self.start(kernel, [ffn_dim.div_ceil(block_cols), gate_up.n_rows, 1], 256, 0, &args)
     }
 
     /// `to[first + i] = x[idxs[i]]`
@@ -309,15 +359,16 @@ impl<D: Driver> Ops<'_, D> {
         to: &Matrix<D>,
         first: usize,
     ) -> Result<()> {
-        assert_eq!(x.stride, to.stride, "gather_rows: rows as far apart");
+        assert_eq!((x.dtype, x.stride), (to.dtype, to.stride), "gather_rows: rows of one kind");
         let args = [
             self.at(x),
             self.of(idxs),
-            Arg::address(to.row(self.0, first)),
+            Arg::address(to.at(self.0, first, 0)),
             Arg::int(x.stride),
             Arg::int(x.stride),
         ];
-        self.start("gather_rows_v1", [n_rows, 1, 1], 256, 0, &args)
+        let kernel = if is_fast(x) { "gather_rows_fast_v1" } else { "gather_rows_v1" };
+        self.start(kernel, [n_rows, 1, 1], 256, 0, &args)
     }
 
     pub fn largest(&self, logits: &Matrix<D>, n_cols: usize, found: &Fixed<D>) -> Result<()> {
