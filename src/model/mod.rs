@@ -3,6 +3,7 @@
 //! Start at `forward`: one straight list of steps, whatever the device. `config` says what the
 //! model is, `weights` where its matrices come from, `lora` how adapters enter, `decode` how
 //! prompts become answers, `mixture` how several adapters answer together; `decoder` holds all.
+//! `memory` counts what that takes of a GPU.
 //! [`Model`] is a decoder on the device that was chosen.
 
 pub mod chat;
@@ -14,6 +15,7 @@ mod fields;
 pub mod forward;
 pub mod locate;
 pub mod lora;
+pub mod memory;
 pub mod mixture;
 pub mod tokenizer;
 pub mod weights;
