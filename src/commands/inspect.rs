@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Format, inspect_suite, print_as};
+use super::{Format, inspect_memory, inspect_suite, print_as};
 use crate::adapter::{Expert, Pool};
 use crate::cli::InspectArgs;
 use crate::error::{Error, Result};
@@ -16,6 +16,9 @@ use crate::swarm::Recording;
 /// Runs the command.
 pub fn run(args: InspectArgs, format: Format) -> Result<()> {
     let path = args.path.as_path();
+    if let Some(device) = args.device {
+        return inspect_memory::run(path, device, &args.memory, format);
+    }
     if path.join("journal.jsonl").exists() {
         return inspect_run(path, format);
     }
@@ -33,6 +36,11 @@ pub fn run(args: InspectArgs, format: Format) -> Result<()> {
     }
     let wanted = "wanted a base model, an adapter, a pool or a run, or a suite's .toml file";
     Err(Error::input(path, format!("is not a folder; {wanted}")))
+}
+
+/// Free memory of the GPU that would be used.
+pub(super) fn device_bytes() -> Result<usize> {
+    Err(Error::Usage("this build has no CUDA; give --memory GIB".into()))
 }
 
 #[derive(Serialize)]

@@ -21,7 +21,7 @@ const _: () = assert!(PADDING == crate::backend::cuda::memory::PADDING);
 
 /// One byte in so many is left to the driver: its own state, the kernels' code, and the ends of
 /// allocations, which it rounds up.
-const RESERVE: usize = 20;
+const RESERVE: usize = 16;
 
 /// Rows in flight come in steps of a product's tile, up to where more no longer fill a GPU better.
 const ROWS_STEP: usize = 64;
