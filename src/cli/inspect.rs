@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AdaptersArg, DeviceArg};
+use super::AdaptersArg;
 
 /// `model-swarms inspect`
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// A base model, an adapter, a folder of adapters, a run directory or a suite (.toml).
     pub path: PathBuf,
-    /// Print instead how a base model would use a GPU's memory: `cuda`.
-    #[arg(long, value_enum)]
-    pub device: Option<DeviceArg>,
+    /// Print instead how a base model would use the memory of this device.
+    #[arg(long, value_parser = ["cuda"])]
+    pub device: Option<String>,
     /// What to plan for.
     #[command(flatten)]
     pub memory: MemoryArgs,

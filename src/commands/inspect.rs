@@ -16,8 +16,8 @@ use crate::swarm::Recording;
 /// Runs the command.
 pub fn run(args: InspectArgs, format: Format) -> Result<()> {
     let path = args.path.as_path();
-    if let Some(device) = args.device {
-        return inspect_memory::run(path, device, &args.memory, format);
+    if args.device.is_some() {
+        return inspect_memory::run(path, &args.memory, format);
     }
     if path.join("journal.jsonl").exists() {
         return inspect_run(path, format);

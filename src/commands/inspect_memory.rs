@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::inspect::device_bytes;
 use super::{Format, print_as};
 use crate::adapter::Pool;
-use crate::cli::{DeviceArg, MemoryArgs};
-use crate::error::{Error, Result};
+use crate::cli::MemoryArgs;
+use crate::error::Result;
 use crate::model::Application;
 use crate::model::config::Config;
 use crate::model::lora::Places;
@@ -19,11 +19,7 @@ use crate::model::weights::BaseFiles;
 const POSITIONS: usize = 1024;
 
 /// Prints the plan.
-pub fn run(path: &Path, device: DeviceArg, args: &MemoryArgs, format: Format) -> Result<()> {
-    if device != DeviceArg::Cuda {
-        let what = "--device: a plan is made of a GPU's memory; wanted cuda";
-        return Err(Error::Usage(what.into()));
-    }
+pub fn run(path: &Path, args: &MemoryArgs, format: Format) -> Result<()> {
     let config = Config::open(path)?;
     let files = BaseFiles::open(path)?;
     files.check(&config)?;
