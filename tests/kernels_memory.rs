@@ -71,15 +71,15 @@ fn check(dir: &Path, application: Application, free_bytes: usize) {
             tokens: &text[..n_tokens],
             max_new_tokens: 1,
         };
-        let jobs: Vec<Job> = (0..plan.limits.batch + 1).map(job).collect();
+        let jobs: Vec<Job> = (0..2 * plan.limits.batch).map(job).collect();
         generate(&decoder, &set, &jobs, &[1], None, Report::Tokens).unwrap();
     }
     let (found, total) = (peak(), plan.total_bytes());
     println!("{application:?}: {found} of {total} bytes");
     assert!(found <= total && found >= total / 2, "{found} of {total} bytes");
-    // Of what goes with rows and sequences, too.
+    // Of what goes with rows and sequences, little is planned in vain.
     let (found, total) = (found - with_set, total - planned);
-    assert!(found <= total && found >= total / 2, "{found} of {total} bytes in flight");
+    assert!(found >= total * 3 / 4, "{found} of {total} bytes in flight");
 }
 
 #[test]
