@@ -1,5 +1,6 @@
 //! The command line.
 
+mod inspect;
 mod merge;
 mod report;
 mod reproduce;
@@ -9,12 +10,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use inspect::{InspectArgs, MemoryArgs};
 pub use merge::{MergeArgs, MethodArg, SpaceArg};
 pub use report::ReportArgs;
 pub use reproduce::{ReproduceArgs, ScaleArg};
 pub use testbed::{BuildArgs, CheckArgs, TestbedArgs, TestbedCommand};
 
 use crate::mode::Mode;
+use crate::model::Application;
 use crate::task::Split;
 
 /// Adapts language-model experts by swarm search.
@@ -100,6 +103,15 @@ pub enum AdaptersArg {
     Merged,
     /// Computed beside the base's weights.
     Unmerged,
+}
+
+impl From<AdaptersArg> for Application {
+    fn from(adapters: AdaptersArg) -> Self {
+        match adapters {
+            AdaptersArg::Merged => Self::Merged,
+            AdaptersArg::Unmerged => Self::Unmerged,
+        }
+    }
 }
 
 /// `--mode`
@@ -223,13 +235,6 @@ pub struct GenerateArgs {
     /// How the model is run.
     #[command(flatten)]
     pub run: RunArgs,
-}
-
-/// `model-swarms inspect`
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// A base model, an adapter, a folder of adapters, a run directory or a suite (.toml).
-    pub path: PathBuf,
 }
 
 /// `model-swarms rebuild`

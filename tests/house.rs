@@ -288,7 +288,8 @@ fn the_machines_own_operations_stand_in_one_file() {
             continue;
         }
         let mut words = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-        let own = words.find(|word| word.starts_with("__") || ["asm", "fmaf"].contains(word));
+        let is_own = |word: &str| word.starts_with("__") && word != "__VA_ARGS__";
+        let own = words.find(|word| is_own(word) || ["asm", "fmaf"].contains(word));
         assert_eq!(own, None, "{}: belongs into ptx.cuh or hopper.cuh", path.display());
     }
     assert!(n_kernels > 30, "only {n_kernels} kernels were found: the search is broken");

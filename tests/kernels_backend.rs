@@ -25,6 +25,7 @@ const LIMITS: Limits = Limits {
     logit_rows: 7,
     cache_bytes: 64 << 20,
     batch: 5,
+    max_batch: 50,
     mixes_adapters: true,
 };
 

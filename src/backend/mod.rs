@@ -136,6 +136,8 @@ pub struct Limits {
     pub cache_bytes: usize,
     /// Sequences of a batch where nobody says otherwise.
     pub batch: usize,
+    /// Sequences of a batch, whoever says otherwise.
+    pub max_batch: usize,
     /// Whether rows of one batch may belong to different adapters.
     pub mixes_adapters: bool,
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Format, inspect_suite, print_as};
+use super::{Format, inspect_memory, inspect_suite, print_as};
 use crate::adapter::{Expert, Pool};
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::{driver::Driver, gpu::Gpu};
 use crate::cli::InspectArgs;
 use crate::error::{Error, Result};
 use crate::model::config::Config;
@@ -16,6 +18,9 @@ use crate::swarm::Recording;
 /// Runs the command.
 pub fn run(args: InspectArgs, format: Format) -> Result<()> {
     let path = args.path.as_path();
+    if args.device.is_some() {
+        return inspect_memory::run(path, &args.memory, format);
+    }
     if path.join("journal.jsonl").exists() {
         return inspect_run(path, format);
     }
@@ -33,6 +38,20 @@ pub fn run(args: InspectArgs, format: Format) -> Result<()> {
     }
     let wanted = "wanted a base model, an adapter, a pool or a run, or a suite's .toml file";
     Err(Error::input(path, format!("is not a folder; {wanted}")))
+}
+
+/// Free memory of the GPU that would be used.
+#[cfg(feature = "cuda")]
+pub(super) fn device_bytes() -> Result<usize> {
+    Gpu::open()
+        .and_then(|gpu| gpu.free_bytes())
+        .map_err(|why| Error::Usage(format!("--device cuda: {why}; or give --memory GIB")))
+}
+
+/// Free memory of the GPU that would be used.
+#[cfg(not(feature = "cuda"))]
+pub(super) fn device_bytes() -> Result<usize> {
+    Err(Error::Usage("this build has no CUDA; give --memory GIB".into()))
 }
 
 #[derive(Serialize)]

@@ -7,6 +7,7 @@ pub mod eval;
 pub mod example;
 pub mod generate;
 pub mod inspect;
+mod inspect_memory;
 mod inspect_suite;
 pub mod merge;
 pub mod rebuild;
@@ -21,7 +22,7 @@ use std::path::Path;
 use crate::backend::cpu::Isa;
 #[cfg(feature = "cuda")]
 use crate::backend::{Precision, cuda::gpu::Gpu};
-use crate::cli::{AdaptersArg, DeviceArg, PrecisionArg, RunArgs};
+use crate::cli::{DeviceArg, PrecisionArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::mini::shipped;
 use crate::model::{Application, Device};
@@ -40,10 +41,7 @@ pub enum Format {
 /// How models are run, as the user asked.
 fn options(args: &RunArgs) -> Result<Options> {
     let device = device(args)?;
-    let application = args.adapters.map(|adapters| match adapters {
-        AdaptersArg::Merged => Application::Merged,
-        AdaptersArg::Unmerged => Application::Unmerged,
-    });
+    let application = args.adapters.map(Application::from);
     Ok(Options { device, isa: Isa::from_environment()?, application, batch: args.batch })
 }
 

@@ -55,7 +55,7 @@ pub fn generate<B: Backend>(
     let limits = decoder.backend.limits();
     let longest = jobs.iter().map(|job| job.tokens.len() + job.max_new_tokens).max().unwrap_or(0);
     let most = limits.cache_bytes / decoder.cache_bytes(longest).max(1);
-    let batch = batch.unwrap_or(limits.batch).min(most);
+    let batch = batch.unwrap_or(limits.batch).min(limits.max_batch).min(most);
     let alone = !(limits.mixes_adapters && adapted.mixes());
     in_batches(
         decoder,

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use super::config::Config;
 use super::forward::State;
 use super::lora::{Adapted, Places};
+use super::memory;
 use super::weights::{BaseFiles, BaseWeights, Keep};
 use crate::adapter::Adapter;
 use crate::backend::Backend;
-use crate::backend::cpu::buffer::padded;
 use crate::error::{Error, Result};
 
 /// Linears of more parameters than this are kept in the file's type and adapted unmerged; smaller
@@ -24,6 +24,21 @@ pub enum Application {
     Merged,
     /// Computed beside the base's weights.
     Unmerged,
+}
+
+impl Application {
+    /// What measures best at the model's size.
+    pub fn suited(config: &Config) -> Self {
+        if n_linear_parameters(config) <= MERGE_LIMIT { Self::Merged } else { Self::Unmerged }
+    }
+
+    /// How the base's matrices are kept for it.
+    pub fn keep(self) -> Keep {
+        match self {
+            Self::Merged => Keep::Wide,
+            Self::Unmerged => Keep::AsInFile,
+        }
+    }
 }
 
 /// A base model on a device, ready to run.
@@ -53,16 +68,12 @@ impl<B: Backend> Decoder<B> {
             let what = "precision fast applies adapters beside the weights, not merged";
             return Err(Error::Usage(what.into()));
         }
-        let is_small = n_linear_parameters(&config) <= MERGE_LIMIT;
-        let application = application.unwrap_or(match can_merge && is_small {
-            true => Application::Merged,
+        let suited = match can_merge {
+            true => Application::suited(&config),
             false => Application::Unmerged,
-        });
-        let keep = match application {
-            Application::Merged => Keep::Wide,
-            Application::Unmerged => Keep::AsInFile,
         };
-        let weights = BaseWeights::load(&backend, &files, &config, keep)?;
+        let application = application.unwrap_or(suited);
+        let weights = BaseWeights::load(&backend, &files, &config, application.keep())?;
         Ok(Self { config, application, backend, weights, files, states: Mutex::default() })
     }
 
@@ -90,10 +101,7 @@ impl<B: Backend> Decoder<B> {
 
     /// Bytes of the key-value cache of a sequence of `n_positions`.
     pub(super) fn cache_bytes(&self, n_positions: usize) -> usize {
-        let config = &self.config;
-        let n_heads = config.n_layers * config.n_kv_heads;
-        let per_position = n_heads * (config.head_dim + padded(config.head_dim)) * size_of::<f32>();
-        per_position * padded(n_positions)
+        memory::cache_bytes(&self.config, n_positions)
     }
 
     /// The weight files, for fingerprints.

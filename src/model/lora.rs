@@ -52,7 +52,7 @@ fn place_of(name: &str, n_layers: usize) -> Option<(usize, usize)> {
 }
 
 /// (outputs, inputs) of a linear.
-fn sizes(config: &Config, linear_idx: usize) -> (usize, usize) {
+pub(super) fn sizes(config: &Config, linear_idx: usize) -> (usize, usize) {
     let q_dim = config.n_heads * config.head_dim;
     let kv_dim = config.n_kv_heads * config.head_dim;
     match linear_idx {

@@ -60,7 +60,8 @@ pub fn generate_mixed<B: Backend>(
     };
     let largest = jobs.iter().map(cache_bytes).max().unwrap_or(0);
     let limits = decoder.backend.limits();
-    let batch = batch.unwrap_or(limits.batch).min(limits.cache_bytes / largest.max(1));
+    let most = limits.max_batch.min(limits.cache_bytes / largest.max(1));
+    let batch = batch.unwrap_or(limits.batch).min(most);
     in_batches(
         decoder,
         jobs,

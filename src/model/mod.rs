@@ -3,6 +3,7 @@
 //! Start at `forward`: one straight list of steps, whatever the device. `config` says what the
 //! model is, `weights` where its matrices come from, `lora` how adapters enter, `decode` how
 //! prompts become answers, `mixture` how several adapters answer together; `decoder` holds all.
+//! `memory` counts what that takes of a GPU.
 //! [`Model`] is a decoder on the device that was chosen.
 
 pub mod chat;
@@ -14,6 +15,7 @@ mod fields;
 pub mod forward;
 pub mod locate;
 pub mod lora;
+pub mod memory;
 pub mod mixture;
 pub mod tokenizer;
 pub mod weights;
@@ -26,7 +28,7 @@ use crate::backend::cpu::device::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::{
     Precision,
-    cuda::{device::Cuda, gpu::Gpu},
+    cuda::{device::Cuda, driver::Driver, gpu::Gpu},
 };
 use crate::error::Result;
 use config::Config;
@@ -35,17 +37,14 @@ pub use decoder::Application;
 use decoder::Decoder;
 use embed::EmbedJob;
 use lora::Places;
-use mixture::{MixedJob, MixedText};
-
-/// How much a GPU is given at once.
 #[cfg(feature = "cuda")]
-const GPU_LIMITS: crate::backend::Limits = crate::backend::Limits {
-    prefill_rows: 4096,
-    logit_rows: 64,
-    cache_bytes: 4 << 30,
-    batch: 256,
-    mixes_adapters: true,
-};
+use memory::{Demand, Held, Plan, base_bytes};
+use mixture::{MixedJob, MixedText};
+#[cfg(feature = "cuda")]
+use weights::BaseFiles;
+
+/// Bytes that the adapters under evaluation may take together.
+pub const ADAPTED_BYTES: usize = 1 << 30;
 
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,8 +142,9 @@ impl Model {
             }
             #[cfg(feature = "cuda")]
             Device::Cuda(precision) => {
-                let backend = Cuda::new(Gpu::open()?, precision, GPU_LIMITS);
-                let decoder = Decoder::open(dir, backend, application)?;
+                let gpu = Gpu::open()?;
+                let limits = planned(dir, &gpu, application)?.limits;
+                let decoder = Decoder::open(dir, Cuda::new(gpu, precision, limits), application)?;
                 Ok(Self { config: decoder.config.clone(), on: On::Cuda(decoder) })
             }
         }
@@ -237,4 +237,24 @@ impl Model {
     pub fn mean_hidden(&self, jobs: &[EmbedJob], batch: Option<usize>) -> Result<Vec<Vec<f64>>> {
         on_device!(self, decoder => embed::mean_hidden(decoder, jobs, batch))
     }
+}
+
+/// Tokens of a sequence that a GPU's memory is planned for; longer ones come in smaller batches.
+#[cfg(feature = "cuda")]
+const PLANNED_POSITIONS: usize = 1024;
+
+/// How a GPU's memory will be used, before any of it is.
+#[cfg(feature = "cuda")]
+fn planned(dir: &Path, gpu: &Gpu, application: Option<Application>) -> Result<Plan> {
+    let (config, files) = (Config::open(dir)?, BaseFiles::open(dir)?);
+    let application = application.unwrap_or_else(|| Application::suited(&config));
+    let keep = application.keep();
+    Plan::new(&Demand {
+        config: &config,
+        application,
+        held: Held::default(),
+        n_positions: config.max_positions.min(PLANNED_POSITIONS),
+        base_bytes: base_bytes(&config, keep, |name, shape| files.dtype(name, shape))?,
+        free_bytes: gpu.free_bytes()?.saturating_sub(ADAPTED_BYTES),
+    })
 }

@@ -145,6 +145,11 @@ impl BaseFiles {
         self.files[file_idx].get(name, shape)
     }
 
+    /// The type of the tensor `name`, which must have this shape.
+    pub fn dtype(&self, name: &str, shape: &[usize]) -> Result<Dtype> {
+        self.get(name, shape).map(|tensor| tensor.dtype)
+    }
+
     /// The weights that a module of an adapter changes: (d_out, d_in), row-major, all finite.
     pub fn adapted_by(&self, module: &ModuleLayout) -> Result<Vec<f32>> {
         let name = format!("{}.weight", module.name);
@@ -252,6 +257,16 @@ pub enum Keep {
     AsInFile,
 }
 
+impl Keep {
+    /// The type of a product's weights whose parts have these types in the file.
+    pub fn storage(self, of_parts: &[Dtype]) -> Dtype {
+        match (self, of_parts) {
+            (Self::AsInFile, [first, rest @ ..]) if rest.iter().all(|it| it == first) => *first,
+            _ => Dtype::F32,
+        }
+    }
+}
+
 fn pack<B: Backend>(
     backend: &B,
     files: &BaseFiles,
@@ -259,17 +274,15 @@ fn pack<B: Backend>(
     names: &[(String, usize)],
     keep: Keep,
 ) -> Result<B::Weights> {
-    let mut storage = Dtype::F32;
+    let mut dtypes = Vec::with_capacity(names.len());
     let mut parts = Vec::with_capacity(names.len());
-    for (idx, (name, n_out)) in names.iter().enumerate() {
+    for (name, n_out) in names {
         let tensor = files.finite(name, &[*n_out, n_in])?;
-        if keep == Keep::AsInFile {
-            storage = if idx == 0 || storage == tensor.dtype { tensor.dtype } else { Dtype::F32 };
-        }
+        dtypes.push(tensor.dtype);
         let read = move |out: usize, row: &mut [f32]| tensor.read_f32(out * n_in, row);
         parts.push(Part { n_out: *n_out, read: Box::new(read) });
     }
-    backend.weights(n_in, &parts, storage)
+    backend.weights(n_in, &parts, keep.storage(&dtypes))
 }
 
 /// Every tensor of the files must be one that the decoder reads. Old checkpoints also carry the

@@ -7,11 +7,8 @@ use std::path::Path;
 use crate::adapter::{Adapter, Config, Layout, save};
 use crate::error::{Error, Result};
 use crate::model::lora::Places;
-use crate::model::{Adapted, Model};
+use crate::model::{ADAPTED_BYTES, Adapted, Model};
 use crate::tensors::Dtype;
-
-/// Adapted weights under evaluation may take this much memory together.
-const ADAPTED_BYTES: usize = 1 << 30;
 
 /// How many adapters of this layout are measured on `model` at once, for the memory they take.
 pub fn at_once(model: &Model, layout: &Layout) -> usize {

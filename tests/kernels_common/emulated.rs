@@ -1,5 +1,6 @@
 //! The emulated machine as a device of the CUDA backend: the launches that a GPU would get.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use model_swarms::backend::cuda::driver::{Arg, Driver, Launch};
@@ -17,6 +18,8 @@ pub struct Emulated {
     pub seed: u64,
     /// Bytes that may be allocated at once; any number where absent.
     pub n_bytes: Option<usize>,
+    /// The most bytes that were allocated at once.
+    pub peak: Arc<AtomicUsize>,
     live: Mutex<Vec<(Weak<Device<u8>>, usize)>>,
 }
 
@@ -47,6 +50,7 @@ impl Driver for Emulated {
         }
         let memory = Arc::new(Device::new(&vec![0xffu8; n_bytes]));
         self.live.lock().unwrap().push((Arc::downgrade(&memory), n_bytes));
+        self.peak.fetch_max(self.taken(), Ordering::Relaxed);
         Ok(memory)
     }
 

@@ -96,6 +96,7 @@ impl Backend for Cpu {
             logit_rows: 64,
             cache_bytes: 512 << 20,
             batch: 36,
+            max_batch: usize::MAX,
             mixes_adapters: false,
         }
     }

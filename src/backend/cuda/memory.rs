@@ -319,6 +319,7 @@ impl<D: Driver> Cache<D> {
         }
         let half = heads.head_dim / 2;
         if self.capacity * half > self.n_angles {
+            (self.angles, self.n_angles) = (None, 0);
             let (cos, sin) = tables(self.capacity);
             let memory = driver.allocate((cos.len() + sin.len()) * size_of::<f32>())?;
             driver.write(&memory, 0, bytemuck::cast_slice(&cos))?;

@@ -1,0 +1,94 @@
+//! The plan of a GPU's memory held to what is allocated on the emulated machine.
+#![cfg(feature = "kernel-tests")]
+
+mod common;
+mod kernels_common;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use kernels_common::emulated::Emulated;
+use model_swarms::adapter::{Adapter, Expert};
+use model_swarms::backend::Precision;
+use model_swarms::backend::cuda::device::Cuda;
+use model_swarms::example;
+use model_swarms::model::Application;
+use model_swarms::model::config::Config;
+use model_swarms::model::decode::{Job, Report, TextJob, generate, log_likelihoods};
+use model_swarms::model::decoder::Decoder;
+use model_swarms::model::embed::{EmbedJob, mean_hidden};
+use model_swarms::model::lora::Places;
+use model_swarms::model::memory::{Demand, Held, Plan, base_bytes};
+use model_swarms::model::weights::BaseFiles;
+
+const N_POSITIONS: usize = 64;
+
+/// Does all that a decoder does on a device of `free_bytes`, as its plan says, and holds the most
+/// bytes that are allocated at once to the plan.
+fn check(dir: &Path, application: Application, free_bytes: usize) {
+    let (base, experts) = (dir.join("base"), dir.join("experts"));
+    let open = |name: &&str| Expert::open(&experts.join(name)).unwrap().to_adapter();
+    let adapters: Vec<Adapter> = example::EXPERTS[..2].iter().map(open).collect();
+    let (config, files) = (Config::open(&base).unwrap(), BaseFiles::open(&base).unwrap());
+    let dtype_of = |name: &str, shape: &[usize]| files.dtype(name, shape);
+    let plan = Plan::new(&Demand {
+        config: &config,
+        base_bytes: base_bytes(&config, application.keep(), dtype_of).unwrap(),
+        application,
+        held: Held::of(&adapters[0].layout, adapters.len()),
+        n_positions: N_POSITIONS,
+        free_bytes,
+    })
+    .unwrap();
+    println!("{application:?}: {plan:?}");
+
+    let machine = Emulated::with_memory(plan.total_bytes());
+    let peak = machine.peak.clone();
+    let peak = || peak.load(Ordering::Relaxed);
+    let cuda = Cuda::new(machine, Precision::Exact, plan.limits);
+    let decoder = Decoder::open(&base, cuda, Some(application)).unwrap();
+    assert_eq!(peak(), plan.base_bytes, "the base");
+    let places = Places::find(&adapters[0].layout, &config, &experts).unwrap();
+    let set = decoder.adapt(&places, &adapters.iter().collect::<Vec<_>>()).unwrap();
+    let (with_set, planned) = (peak(), plan.base_bytes + plan.adapter_bytes);
+    assert!((planned * 9 / 10..=planned).contains(&with_set), "{with_set} of {planned}");
+
+    // A text as long as can be, every token scored, then one whose every row is wanted; batches of
+    // all sequences that there may be, short ones, then such that fill the cache.
+    let token = |at: usize| (3 + at * 29 % (config.vocab_size - 3)) as u32;
+    let text: Vec<u32> = (0..N_POSITIONS).map(token).collect();
+    let all: Vec<bool> = (0..N_POSITIONS).map(|i| i > 0).collect();
+    log_likelihoods(
+        &decoder,
+        &set,
+        &[TextJob { adapter_idx: 1, tokens: &text, scored: &all }],
+        None,
+    )
+    .unwrap();
+    mean_hidden(&decoder, &[EmbedJob { tokens: &text, counts: &all }], None).unwrap();
+    for n_tokens in [2, N_POSITIONS - 1] {
+        let job = |i: usize| Job {
+            adapter_idx: i / plan.limits.batch,
+            tokens: &text[..n_tokens],
+            max_new_tokens: 1,
+        };
+        let jobs: Vec<Job> = (0..2 * plan.limits.batch).map(job).collect();
+        generate(&decoder, &set, &jobs, &[1], None, Report::Tokens).unwrap();
+    }
+    let (found, total) = (peak(), plan.total_bytes());
+    println!("{application:?}: {found} of {total} bytes");
+    assert!(found <= total && found >= total / 2, "{found} of {total} bytes");
+    // Of what goes with rows and sequences, little is planned in vain.
+    let (found, total) = (found - with_set, total - planned);
+    assert!(found >= total * 3 / 4, "{found} of {total} bytes in flight");
+}
+
+#[test]
+fn a_decoder_takes_what_was_planned() {
+    // Broken: a run would end when the device is full, or leave half of it unused.
+    let dir = tempfile::tempdir().unwrap();
+    example::write_base(&dir.path().join("base"), 1).unwrap();
+    example::write_experts(&dir.path().join("experts"), 1).unwrap();
+    check(dir.path(), Application::Unmerged, 5 << 20);
+    check(dir.path(), Application::Merged, 7 << 20);
+}
