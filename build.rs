@@ -1,5 +1,5 @@
-//! Compiles the CUDA kernels: for GPUs where the program is to run on them, for the host where their
-//! tests ask for it; otherwise does nothing.
+//! Compiles the CUDA kernels: for GPUs where the program is to run on them, for the host where
+//! their tests ask for it; otherwise does nothing.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -18,7 +18,7 @@ mod gpu_kernels {
     const NVCC: &str = "NVCC";
 
     /// Compiles `kernels/` into one fatbin, and the tests' probes into another: machine code for
-    /// sm_80 and sm_90a, PTX for later chips. `make kernels` does the same and checks what comes out.
+    /// sm_80 and sm_90a, PTX for later chips. `make kernels` does the same and checks the result.
     pub fn compile() {
         println!("cargo::rerun-if-changed=kernels");
         println!("cargo::rerun-if-env-changed={NVCC}");

@@ -90,8 +90,8 @@ DEVICE void multiply(const TensorMap& a, const TensorMap& b, float* out) {
 
 }  // namespace probe
 
-// A box of the matrix for each corner, of which `corners` has column and row: out (n_boxes, n_words)
-// gets its tile as it lies in shared memory. n_words is that of the map's box.
+// A box of the matrix for each corner, of which `corners` has column and row: out (n_boxes,
+// n_words) gets its tile as it lies in shared memory. n_words is that of the map's box.
 // grid (n_boxes), block 256, sizeof(Tile) + 1024 bytes of dynamic shared memory.
 KERNEL(256) probe_tile(GRID_CONSTANT TensorMap map, const int* corners, unsigned* out,
                        int n_words) {

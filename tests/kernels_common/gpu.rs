@@ -1,5 +1,5 @@
-//! A GPU in the place of the emulated machine, for the same tests: `MODEL_SWARMS_GPU=1` asks for it,
-//! in a build that has the feature `cuda`.
+//! A GPU in the place of the emulated machine, for the same tests: `MODEL_SWARMS_GPU=1` asks for
+//! it, in a build that has the feature `cuda`.
 
 use super::{Argument, Launch};
 
