@@ -24,9 +24,9 @@ fi
 export MODEL_SWARMS_GOLDEN
 
 # The driver is asked for by the program itself: its message is the one that a user would see.
-if ! "$binaries/model-swarms" reproduce --table 1 --scale smoke --device cuda --out "$work/smoke" \
-    >"$work/smoke.txt" 2>"$work/smoke.err"; then
-    tail -5 "$work/smoke.err" "$work/smoke.txt" >&2
+smoke="reproduce --table 1 --testbed mini --scale smoke --device cuda --out $work/smoke"
+if ! "$binaries/model-swarms" $smoke >"$work/smoke.txt" 2>"$work/smoke.err"; then
+    tail -q -n 5 "$work/smoke.err" "$work/smoke.txt" >&2
     echo "gpu-check: Table 1 at smoke scale is not what was expected" >&2
     exit 1
 fi
@@ -63,7 +63,8 @@ for test in $tests; do
 done
 
 echo -e "\n[table01]" >>"$report"
-timed full "$binaries/model-swarms" reproduce --table 1 --device cuda --out "$work/full"
+timed full "$binaries/model-swarms" reproduce --table 1 --testbed mini \
+    --scale full --device cuda --out "$work/full"
 
 if command -v compute-sanitizer >/dev/null; then
     echo -e "\n[sanitizer]" >>"$report"
