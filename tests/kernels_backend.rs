@@ -5,6 +5,8 @@ mod common;
 mod kernels_common;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::{golden_roots, sub_folders};
 use kernels_common::emulated::Emulated;
@@ -157,24 +159,26 @@ fn a_device_without_memory_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let adapters = example_adapters(dir.path(), 1);
     let base = dir.path().join("base");
-    let sizes = [0, 1 << 20, 6 << 20, 7 << 20, 8 << 20, 9 << 20];
-    let mut n_failed_later = 0;
-    for n_bytes in sizes {
-        let cuda = Cuda::new(Emulated::with_memory(n_bytes), Precision::Exact, LIMITS);
-        let Ok(decoder) = Decoder::open(&base, cuda, Some(Application::Unmerged)) else { continue };
+    let run = |machine: Emulated| {
+        let cuda = Cuda::new(machine, Precision::Exact, LIMITS);
+        let decoder = Decoder::open(&base, cuda, Some(Application::Unmerged))?;
+        let places = Places::find(&adapters[0].layout, &decoder.config, Path::new("it"))?;
+        let set = decoder.adapt(&places, &[&adapters[0]])?;
         let prompts = prompts(decoder.config.vocab_size);
-        let jobs: Vec<Job> = prompts
-            .iter()
-            .map(|tokens| Job { adapter_idx: 0, tokens, max_new_tokens: 2 })
-            .collect();
-        let set = adapted(&decoder, &adapters);
-        let found = generate(&decoder, &set, &jobs, &[1], Some(4), Report::Tokens);
-        if let Err(error) = found {
-            assert!(error.to_string().contains("no memory for"), "{error}");
-            n_failed_later += 1;
-        }
+        let job = |tokens| Job { adapter_idx: 0, tokens, max_new_tokens: 2 };
+        let jobs: Vec<Job> = prompts.iter().map(|tokens| job(&tokens[..])).collect();
+        generate(&decoder, &set, &jobs, &[1], Some(4), Report::Tokens)
+    };
+    let machine = Emulated::seeded(0);
+    let peak = Arc::clone(&machine.peak);
+    let wanted = run(machine).unwrap();
+    let peak = peak.load(Ordering::Relaxed);
+    assert_eq!(run(Emulated::with_memory(peak)).unwrap(), wanted);
+    // From nothing, through too little for the weights, to a little less than is needed.
+    for n_bytes in [0, peak / 3, peak - peak / 10, peak - peak / 50, peak - 1] {
+        let error = run(Emulated::with_memory(n_bytes)).unwrap_err().to_string();
+        assert!(error.contains("no memory for"), "{n_bytes} of {peak} bytes: {error}");
     }
-    println!("{n_failed_later} of {} runs ended in the middle", sizes.len());
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl Model {
             #[cfg(feature = "cuda")]
             Device::Cuda(precision) => {
                 let gpu = Gpu::open()?;
-                let limits = planned(dir, &gpu, application)?.limits;
+                let limits = planned(dir, &gpu, precision, application)?.limits;
                 let decoder = Decoder::open(dir, Cuda::new(gpu, precision, limits), application)?;
                 Ok(Self { config: decoder.config.clone(), on: On::Cuda(decoder) })
             }
@@ -245,9 +245,17 @@ const PLANNED_POSITIONS: usize = 1024;
 
 /// How a GPU's memory will be used, before any of it is.
 #[cfg(feature = "cuda")]
-fn planned(dir: &Path, gpu: &Gpu, application: Option<Application>) -> Result<Plan> {
+fn planned(
+    dir: &Path,
+    gpu: &Gpu,
+    precision: Precision,
+    application: Option<Application>,
+) -> Result<Plan> {
     let (config, files) = (Config::open(dir)?, BaseFiles::open(dir)?);
-    let application = application.unwrap_or_else(|| Application::suited(&config));
+    let application = match precision {
+        Precision::Exact => application.unwrap_or_else(|| Application::suited(&config)),
+        Precision::Fast => Application::Unmerged,
+    };
     let keep = application.keep();
     Plan::new(&Demand {
         config: &config,

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Isa;
 use super::attention::{self, append, attend};
 use super::buffer::{Buffer, Matrix, padded};
-use super::gemm::{self, Rows as Left, Start, gemm};
+use super::gemm::{self, Start, gemm};
 use super::low_rank::{Update, add_low_rank};
 use super::math::{exp, ln_f64, sin_cos_f64};
 use super::ops::{self, argmax, row_max};
@@ -71,7 +71,7 @@ pub struct Scratch {
 impl Cpu {
     fn multiply(&self, scratch: &mut Scratch, x: &Matrix, w: &Weights, out: &mut Matrix) {
         out.reshape(x.n_rows(), w.n_cols());
-        let left = Left { data: x.data(), stride: x.stride(), n_rows: x.n_rows() };
+        let left = gemm::Rows { data: x.data(), stride: x.stride(), n_rows: x.n_rows() };
         let (stride, panels) = (out.stride(), 0..w.n_panels());
         let c = out.data_mut();
         gemm(self.isa, scratch.workers, left, w, panels, c, stride, Start::Zero, &mut scratch.gemm);
@@ -220,7 +220,7 @@ impl Backend for Cpu {
         let stride = out.stride();
         for up in ups {
             let data = &shrunk.data()[up.first_col..];
-            let left = Left { data, stride: shrunk.stride(), n_rows: x.n_rows() };
+            let left = gemm::Rows { data, stride: shrunk.stride(), n_rows: x.n_rows() };
             let c = &mut out.data_mut()[weights.start(up.part_idx)..];
             let (w, panels) = (&up.weights, 0..up.weights.n_panels());
             let Scratch { workers, gemm: working, .. } = scratch;

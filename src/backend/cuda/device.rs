@@ -5,7 +5,7 @@
 
 use super::driver::Driver;
 use super::memory::{
-    Cache, Factor, Fixed, Matrix, PADDING, Rows, Table, Update, Vector, Weights, narrow,
+    Cache, Factor, Fixed, Matrix, PADDING, Rows, Table, Update, Vector, Weights, pack_rows,
     size_of_dtype,
 };
 use super::ops::{self, Ops, Product};
@@ -119,12 +119,9 @@ impl<D: Driver> Backend for Cuda<D> {
     ) -> Result<Table<D>> {
         let n_bytes_row = dim * size_of_dtype(storage);
         let mut bytes = vec![0u8; n_rows * n_bytes_row];
-        let tokens: Vec<u32> = (0..n_rows as u32).collect();
-        let mut rows = vec![0.0; dim];
-        for (token, bytes) in tokens.iter().zip(bytes.chunks_exact_mut(n_bytes_row.max(1))) {
-            read(std::slice::from_ref(token), dim, &mut rows);
-            narrow(&rows, storage, bytes);
-        }
+        pack_rows(&mut bytes, dim, n_bytes_row, storage, |token, row| {
+            read(&[token as u32], dim, row);
+        });
         Ok(Table { values: Fixed::new(&self.driver, &bytes)?, storage, dim })
     }
 

@@ -159,11 +159,7 @@ impl<D: Driver> Weights<D> {
         let mut bytes = vec![0u8; starts[parts.len()] * n_bytes_row];
         for (part, start) in parts.iter().zip(&starts) {
             let of_part = &mut bytes[start * n_bytes_row..][..part.n_out * n_bytes_row];
-            of_part.par_chunks_mut(n_bytes_row.max(1)).enumerate().for_each(|(out, bytes)| {
-                let mut row = vec![0.0; n_in];
-                (part.read)(out, &mut row);
-                narrow(&row, storage, bytes);
-            });
+            pack_rows(of_part, n_in, n_bytes_row, storage, &part.read);
         }
         Ok(Self { values: Fixed::new(driver, &bytes)?, storage, n_in, ld, starts })
     }
@@ -198,8 +194,23 @@ pub fn size_of_dtype(dtype: Dtype) -> usize {
     }
 }
 
+/// Writes rows of `n_cols` values, which `read` reads, as numbers of type `storage`.
+pub fn pack_rows(
+    bytes: &mut [u8],
+    n_cols: usize,
+    n_bytes_row: usize,
+    storage: Dtype,
+    read: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    bytes.par_chunks_mut(n_bytes_row.max(1)).enumerate().for_each(|(row_idx, bytes)| {
+        let mut row = vec![0.0; n_cols];
+        read(row_idx, &mut row);
+        narrow(&row, storage, bytes);
+    });
+}
+
 /// Writes values as numbers of type `storage`.
-pub fn narrow(values: &[f32], storage: Dtype, bytes: &mut [u8]) {
+fn narrow(values: &[f32], storage: Dtype, bytes: &mut [u8]) {
     match storage {
         Dtype::F32 => bytes[..size_of_val(values)].copy_from_slice(bytemuck::cast_slice(values)),
         Dtype::F16 => {
