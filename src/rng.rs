@@ -46,6 +46,8 @@ pub enum Purpose {
     Weights = 15,
     /// Random mixtures by which a testbed is checked.
     Check = 16,
+    /// Signs of the differences in a paired test; the iteration is the draw.
+    Signs = 17,
 }
 
 /// All draws of one seed.

@@ -1,8 +1,8 @@
 //! Statistics at their edges, and against values that can be worked out by hand.
 
 use model_swarms::stats::{
-    Half, Level, Transitions, entropy, level, mcnemar, normal_tail, one_tailed_z, pearson, stars,
-    summarize, wilson,
+    Half, Level, SIGN_DRAWS, Transitions, entropy, level, mcnemar, normal_tail, one_tailed_z,
+    paired, pearson, stars, summarize, wilson,
 };
 
 fn near(found: f64, wanted: f64, relative: f64) {
@@ -135,4 +135,32 @@ fn what_cannot_be_parsed_is_an_answer_of_its_own() {
     assert_eq!(entropy(&[None::<&str>, None]).nats, 0.0);
     let (one, other) = ([Some(1), Some(2), Some(2)], [Some(7), Some(7), Some(3)]);
     assert_eq!(entropy(&one).nats.to_bits(), entropy(&other).nats.to_bits());
+}
+
+#[test]
+fn a_paired_test_flips_signs() {
+    // Broken: a lead on a task whose answers are worth more than right and wrong gets the p-value
+    // of another lead.
+    // Right and wrong: McNemar's, here 1/2^4 for four leads and no other difference.
+    let (first, second) = ([1.0, 1.0, 1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+    assert_eq!(paired(&first, &second), 1.0 / 16.0);
+    assert_eq!(paired(&second, &first), 1.0);
+    assert_eq!(paired(&[], &[]), 1.0);
+
+    // Five differences: of the 32 assignments of signs, those with a sum as high, counted by hand.
+    for (differences, n_as_high) in [
+        ([0.5, 0.5, 0.5, 0.5, 0.5], 1),
+        ([1.5, 0.5, 0.5, 0.0, 0.0], 4), // two zeros have two signs each
+        ([-0.5, 0.5, 0.5, 0.5, 0.5], 6),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], 32),
+        ([-0.5, -0.5, -0.5, -0.5, -0.5], 32),
+        ([0.1, 0.2, 0.3, -0.3, -0.1], 14), // 0.2 and more: sums of tenths differ in last bits
+    ] {
+        let zeros = [0.0; 5];
+        let (found, wanted) = (paired(&differences, &zeros), f64::from(n_as_high) / 32.0);
+        // Four standard errors of a share of the draws.
+        let most = 4.0 * (wanted * (1.0 - wanted) / f64::from(SIGN_DRAWS)).sqrt() + 1e-4;
+        assert!((found - wanted).abs() <= most, "{differences:?}: {found}, wanted {wanted}");
+        assert_eq!(found, paired(&differences, &zeros), "drawn otherwise the second time");
+    }
 }

@@ -191,7 +191,7 @@ impl Claims {
     }
 
     /// `names`, with each "@list" replaced by what it stands for.
-    fn expand<'a>(&'a self, names: &'a [String]) -> std::result::Result<Vec<&'a str>, String> {
+    pub fn expand<'a>(&'a self, names: &'a [String]) -> std::result::Result<Vec<&'a str>, String> {
         let mut expanded = Vec::new();
         for name in names {
             match name.strip_prefix('@') {

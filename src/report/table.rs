@@ -10,7 +10,8 @@ use super::{Entry, entries, plain};
 use crate::claims::Cells;
 use crate::error::Result;
 use crate::reproduce::{
-    CellRecord, Results, Shown, Spent, in_print, reasons, shown, spent, verdict_text,
+    ABOUT_STARS, CellRecord, Results, Shown, Spent, StarReport, in_print, reasons, shown, spent,
+    verdict_text,
 };
 use crate::suite::{Budget, Row};
 
@@ -23,6 +24,8 @@ pub struct View {
     splits: Vec<Split>,
     reasons: Vec<String>,
     claims: Vec<Claim>,
+    stars: Vec<Star>,
+    about_stars: String,
     charts: Vec<String>,
     budget: usize,
     spent: Vec<Spent>,
@@ -60,6 +63,19 @@ struct Claim {
     here: Option<String>,
     verdict: &'static str,
     why_not: Option<String>,
+}
+
+/// Whether a method's lead on a task is more than chance.
+#[derive(Debug, Serialize)]
+struct Star {
+    verdict: &'static str,
+    column: String,
+    ours: String,
+    other: String,
+    n: usize,
+    z: String,
+    paired: Option<String>,
+    printed: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,6 +124,8 @@ impl View {
             splits: results.splits.iter().map(split).collect(),
             reasons: reasons(results),
             claims: claims.collect(),
+            stars: results.stars.iter().map(star).collect(),
+            about_stars: ABOUT_STARS.join(" "),
             charts: charts(results),
             budget: results.sizes.budget,
             spent: spent(results),
@@ -201,6 +219,20 @@ fn settings(results: &Results) -> Vec<Entry> {
         settings.push(entry(name, format!("one of {}", values.join(", "))));
     }
     settings
+}
+
+fn star(star: &StarReport) -> Star {
+    let StarReport { column, row, value, other, other_value, n, printed, .. } = star;
+    Star {
+        verdict: star.verdict.map_or("", |verdict| verdict_text(Some(verdict))),
+        column: column.clone(),
+        ours: format!("{row} {value:.3}"),
+        other: format!("{other} {other_value:.3}"),
+        n: *n,
+        z: star.z.text(),
+        paired: star.paired.map(|paired| paired.text()),
+        printed: "*".repeat((*printed).into()),
+    }
 }
 
 fn method(row: &Row) -> Method {

@@ -26,6 +26,9 @@ pub struct CellRecord {
     pub dev: f64,
     /// The same on the test examples, where there are some.
     pub test: Option<f64>,
+    /// What each test example was worth, in file order, where f is their mean; else none.
+    #[serde(with = "on_one_line")]
+    pub test_scores: Vec<f64>,
     /// Validation examples.
     pub n_dev: usize,
     /// Test examples.
@@ -42,6 +45,23 @@ pub struct CellRecord {
     pub job: Value,
     /// SHA-256 of the job and of the SHA-256 of every input file.
     pub fingerprint: String,
+}
+
+/// Numbers as one text, "1 0 0.5": a thousand of them are one line of a cell's file.
+mod on_one_line {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(numbers: &[f64], to: S) -> Result<S::Ok, S::Error> {
+        let texts: Vec<String> = numbers.iter().map(f64::to_string).collect();
+        to.serialize_str(&texts.join(" "))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+        let text = String::deserialize(from)?;
+        let number = |part: &str| part.parse().map_err(|_| format!("{part:?} is no number"));
+        text.split_whitespace().map(number).collect::<Result<_, _>>().map_err(Error::custom)
+    }
 }
 
 /// What a cell is made of, in 64 hexadecimal digits: the program's version, the experts in their

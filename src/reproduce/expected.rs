@@ -83,7 +83,9 @@ impl Expected {
             dev: cell.dev,
             test: cell.test,
         };
-        let verdicts = results.claims.iter().map(|claim| (claim.id.clone(), claim.verdict));
+        let claims = results.claims.iter().map(|claim| (claim.id.clone(), claim.verdict));
+        let stars = results.stars.iter().filter(|star| star.printed > 0);
+        let verdicts = claims.chain(stars.map(|star| (star.id.clone(), star.verdict)));
         Self {
             item: results.item,
             testbed: results.testbed.clone(),

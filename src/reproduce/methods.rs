@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::utility::{Judge, Making};
+use super::utility::{Judge, Making, Measured};
 use crate::adapter::Layout;
 use crate::baseline::merge::n_layers;
 use crate::baseline::search::{
@@ -21,7 +21,7 @@ pub struct Done {
     /// f on the validation examples.
     pub dev: f64,
     /// The same on the test examples, where there are some.
-    pub test: Option<f64>,
+    pub test: Option<Measured>,
     /// f of every candidate that was asked for, in that order.
     pub utilities: Vec<f64>,
     /// What won, for a reader and for whoever wants to make it again.
@@ -38,16 +38,16 @@ pub fn compute(job: &Job, layout: &Layout, judge: &mut Judge) -> Result<Done> {
         Method::Cbtm { top, temperature } => return mixtures(top, *temperature, judge),
         Method::PackOfLlms { temperatures, .. } => {
             let losses = judge.prompt_losses()?;
-            let mut f = |candidates: &[Candidate]| judge.utilities(making, Split::Dev, candidates);
+            let mut f = |candidates: &[Candidate]| judge.utilities(making, candidates);
             pack_of_llms(&losses, temperatures, &mut f)?
         }
         method => {
             let n_experts = judge.n_experts();
-            let mut f = |candidates: &[Candidate]| judge.utilities(making, Split::Dev, candidates);
+            let mut f = |candidates: &[Candidate]| judge.utilities(making, candidates);
             search(method, job, n_experts, layout, &mut f)?
         }
     };
-    let test = test(making, &found.candidate, judge)?;
+    let test = judge.test(making, &found.candidate)?;
     let winner = json!(found.candidate);
     Ok(Done { dev: found.utility, test, utilities: found.utilities, winner })
 }
@@ -94,7 +94,7 @@ fn swarms(runs: &[SwarmRun], making: Making, judge: &mut Judge) -> Result<Done> 
         let f = |space: &Coefficients, particles: &[usize]| {
             let at = |particle: &usize| Candidate::Linear(space.location(*particle).to_vec());
             let candidates: Vec<Candidate> = particles.iter().map(at).collect();
-            let found = judge.utilities(making, Split::Dev, &candidates)?;
+            let found = judge.utilities(making, &candidates)?;
             utilities.extend_from_slice(&found);
             Ok(found)
         };
@@ -105,12 +105,12 @@ fn swarms(runs: &[SwarmRun], making: Making, judge: &mut Judge) -> Result<Done> 
     }
     let Some((run_idx, dev, row)) = best else { panic!("a swarm without runs was planned") };
     let candidate = Candidate::Linear(row);
-    let test = test(making, &candidate, judge)?;
+    let test = judge.test(making, &candidate)?;
     Ok(Done { dev, test, utilities, winner: json!({"run": run_idx, "candidate": candidate}) })
 }
 
 fn data_merge(judge: &Judge) -> Result<Done> {
-    let dev = judge.data_merge(Split::Dev)?;
+    let dev = judge.data_merge(Split::Dev)?.utility;
     let test = (judge.n_examples(Split::Test) > 0).then(|| judge.data_merge(Split::Test));
     let winner = json!("data-merge");
     Ok(Done { dev, test: test.transpose()?, utilities: vec![dev], winner })
@@ -125,9 +125,9 @@ fn mixtures(top: &[usize], temperature: f64, judge: &mut Judge) -> Result<Done> 
     let mut entropy = 0.0;
     let found = cbtm(top, &mut |candidates: &[Candidate]| {
         let f = |candidate: &Candidate| {
-            let (utility, of_weights) = mixture(judge, candidate, Split::Dev)?;
+            let (measured, of_weights) = mixture(judge, candidate, Split::Dev)?;
             entropy = of_weights; // of all experts, the same for each `top`
-            Ok(utility)
+            Ok(measured.utility)
         };
         candidates.iter().map(f).collect()
     })?;
@@ -144,7 +144,7 @@ fn mixtures(top: &[usize], temperature: f64, judge: &mut Judge) -> Result<Done> 
 fn prediction_merge(vote: Vote, judge: &mut Judge) -> Result<Done> {
     let scores = judge.expert_scores(Split::Dev)?;
     let utilities: Vec<f64> = scores.iter().map(|score| score.utility).collect();
-    let dev = voted(vote, scores, &utilities);
+    let dev = voted(vote, scores, &utilities).utility;
     let test = match judge.n_examples(Split::Test) {
         0 => None,
         _ => Some(voted(vote, judge.expert_scores(Split::Test)?, &utilities)),
@@ -153,8 +153,8 @@ fn prediction_merge(vote: Vote, judge: &mut Judge) -> Result<Done> {
     Ok(Done { dev, test, utilities, winner })
 }
 
-/// The share of questions on which the answer with most votes is right.
-fn voted(vote: Vote, scores: &[Score], utilities: &[f64]) -> f64 {
+/// Whether the answer with most votes is right, question by question, and the share of these.
+fn voted(vote: Vote, scores: &[Score], utilities: &[f64]) -> Measured {
     let n_questions = scores[0].predictions.len();
     let is_right = |question: usize| {
         // An answer carries whether it is right, which all who give it share.
@@ -169,14 +169,8 @@ fn voted(vote: Vote, scores: &[Score], utilities: &[f64]) -> f64 {
         let answers: Vec<(Option<&str>, bool)> = answers.collect();
         plurality(&answers, utilities).1
     };
-    (0..n_questions).filter(|&question| is_right(question)).count() as f64 / n_questions as f64
-}
-
-fn test(making: Making, candidate: &Candidate, judge: &mut Judge) -> Result<Option<f64>> {
-    if judge.n_examples(Split::Test) == 0 {
-        return Ok(None);
-    }
-    Ok(Some(judge.utilities(making, Split::Test, std::slice::from_ref(candidate))?[0]))
+    let scores: Vec<f64> = (0..n_questions).map(|question| f64::from(is_right(question))).collect();
+    Measured { utility: scores.iter().sum::<f64>() / n_questions as f64, scores }
 }
 
 /// Where the method mixes; the swarm, and methods that mix nothing, use factors.

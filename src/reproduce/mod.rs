@@ -10,6 +10,7 @@ mod inputs;
 mod methods;
 mod nearness;
 mod results;
+mod stars;
 mod table;
 mod utility;
 mod verdicts;
@@ -20,7 +21,10 @@ use std::path::{Path, PathBuf};
 pub use cells::CellRecord;
 pub use expected::{Expected, embedded};
 pub use results::{CellReport, ColumnReport, Results, Without, table_name};
-pub use table::{Marks, Place, Shown, Spent, reasons, shown, spent, text, verdict_text};
+pub use stars::StarReport;
+pub use table::{
+    ABOUT_STARS, Marks, Place, Shown, Spent, reasons, shown, spent, text, verdict_text,
+};
 pub use verdicts::VerdictReport;
 
 use crate::claims::{Cells, printed};
@@ -214,16 +218,21 @@ fn compute(
         };
         let done = methods::compute(&job, inputs.pool.layout(), &mut judge)?;
         let calls = done.utilities.len() as u64;
-        let test = done.test.map_or(String::new(), |test| format!(", test {test:.3}"));
+        let (test, test_scores) = match done.test {
+            Some(measured) => (Some(measured.utility), measured.scores),
+            None => (None, Vec::new()),
+        };
+        let said = test.map_or(String::new(), |test| format!(", test {test:.3}"));
         let (row, column) = (job.row.clone(), job.column.clone());
-        say(&format!("{column}: {row}: dev {:.3}{test}, {calls} calls of f", done.dev));
+        say(&format!("{column}: {row}: dev {:.3}{said}, {calls} calls of f", done.dev));
         let is_search = job.method.is_search();
         let record = CellRecord {
             row,
             column,
             seed,
             dev: done.dev,
-            test: done.test,
+            test,
+            test_scores,
             n_dev: judge.n_examples(Split::Dev),
             n_test: judge.n_examples(Split::Test),
             calls,
@@ -271,8 +280,10 @@ fn finish(
         columns: suite.columns.iter().zip(&found.tasks).map(report).collect(),
         cells,
         claims: Vec::new(),
+        stars: Vec::new(),
     };
     results.claims = verdicts::judge(&results, &table_name(suite.item))?;
+    results.stars = stars::judge(&results, &table_name(suite.item))?;
     let json = serde_json::to_string_pretty(&results).expect("plain data");
     write_atomic(&request.out.join("results.json"), |file| writeln!(file, "{json}"))?;
     let page = text(&results, in_print(suite.item)?.as_ref(), Marks::Plain);

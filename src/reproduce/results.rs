@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::cells::CellRecord;
+use super::stars::StarReport;
 use super::verdicts::VerdictReport;
 use crate::stats::{Summary, summarize};
 use crate::suite::{Grid, Item, Row, Scale, SearchDefaults, Sizes};
@@ -47,6 +48,8 @@ pub struct Results {
     pub cells: Vec<CellReport>,
     /// The paper's sentences about the table.
     pub claims: Vec<VerdictReport>,
+    /// Where the paper has stars: whether ours is significantly better, task by task.
+    pub stars: Vec<StarReport>,
 }
 
 /// A column.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::results::{ColumnReport, Results, Without};
+use super::stars::{Significance, StarReport};
 use crate::claims::{Cells, Judgement};
 use crate::suite::{Budget, Row};
 
@@ -89,6 +90,7 @@ pub fn text(results: &Results, printed: Option<&Cells>, marks: Marks) -> String 
     reasons(results).iter().for_each(|reason| page.push_str(&format!("{reason}\n")));
     page.push_str(&budgets(results));
     page.push_str(&verdicts(results));
+    page.push_str(&stars(results));
     page
 }
 
@@ -270,6 +272,41 @@ fn verdicts(results: &Results) -> String {
             (None, None) => text.push('\n'),
         }
     }
+    text
+}
+
+/// What the tests are, for whoever reads their p-values: lines.
+pub const ABOUT_STARS: [&str; 4] = [
+    "One-tailed p; * below 0.1, ** below 0.05, *** below 0.01. The z-test is the paper's: as if",
+    "the two had answered different questions. The paired test, by which the printed stars are",
+    "judged, is McNemar's, or flips signs where answers are worth more than right and wrong.",
+    "Neither makes up for choosing the best of several baselines.",
+];
+
+fn stars(results: &Results) -> String {
+    if results.stars.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\nIs it better than the best baseline on the test examples?\n");
+    text.push_str(&format!(
+        "{:<12} {:>20} {:>20} {:>5}  {:<10}  {:<10}  {:<5}\n",
+        "", "", "best baseline", "n", "z-test", "paired", "paper"
+    ));
+    for star in &results.stars {
+        let StarReport { column, row, value, other, other_value, n, printed, .. } = star;
+        let verdict = star.verdict.map_or("", |verdict| verdict_text(Some(verdict)));
+        let line = format!(
+            "{column:<12} {:>20} {:>20} {n:>5}  {:<10}  {:<10}  {:<5}  {verdict}",
+            format!("{row} {value:.3}"),
+            format!("{other} {other_value:.3}"),
+            star.z.text(),
+            star.paired.map_or("-".to_string(), Significance::text),
+            "*".repeat((*printed).into()),
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    ABOUT_STARS.iter().for_each(|line| text.push_str(&format!("{line}\n")));
     text
 }
 

@@ -30,13 +30,36 @@ pub struct Making {
     pub seed: u64,
 }
 
+/// f of something, and on the test split what each example was worth where f is their mean.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// f.
+    pub utility: f64,
+    /// In file order; none where f is no mean over examples.
+    pub scores: Vec<f64>,
+}
+
+impl Measured {
+    fn of(score: &Score, split: Split) -> Self {
+        let scores: Vec<f64> = score.predictions.iter().map(|example| example.score).collect();
+        let is_mean = mean(&scores) == score.utility;
+        let scores = if split == Split::Test && is_mean { scores } else { Vec::new() };
+        Self { utility: score.utility, scores }
+    }
+}
+
+/// As a task's own utility is computed.
+fn mean(scores: &[f64]) -> f64 {
+    scores.iter().sum::<f64>() / scores.len() as f64
+}
+
 /// Measures candidates on one task and remembers their utilities.
 pub struct Judge<'a> {
     inputs: &'a Inputs,
     evaluator: &'a Evaluator,
-    known: [BTreeMap<String, f64>; 2], // by split
-    experts: [Option<Vec<Score>>; 2],  // by split
-    queries: [Option<Queries>; 2],     // by split
+    known: [BTreeMap<String, Measured>; 2], // by split
+    experts: [Option<Vec<Score>>; 2],       // by split
+    queries: [Option<Queries>; 2],          // by split
 }
 
 /// Each example's embedding, by part: (n_parts, n_examples, dim)
@@ -59,13 +82,27 @@ impl<'a> Judge<'a> {
         self.evaluator.task.n_examples(split)
     }
 
-    /// The utilities of candidates, in their order.
-    pub fn utilities(
+    /// The utilities of candidates on the validation examples, in their order.
+    pub fn utilities(&mut self, making: Making, candidates: &[Candidate]) -> Result<Vec<f64>> {
+        let measured = self.measured(making, Split::Dev, candidates)?;
+        Ok(measured.into_iter().map(|measured| measured.utility).collect())
+    }
+
+    /// What a candidate does on the test examples, where there are some.
+    pub fn test(&mut self, making: Making, candidate: &Candidate) -> Result<Option<Measured>> {
+        if self.n_examples(Split::Test) == 0 {
+            return Ok(None);
+        }
+        let candidate = std::slice::from_ref(candidate);
+        Ok(self.measured(making, Split::Test, candidate)?.pop())
+    }
+
+    fn measured(
         &mut self,
         making: Making,
         split: Split,
         candidates: &[Candidate],
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Vec<Measured>> {
         let keys: Vec<String> = candidates.iter().map(|candidate| key(making, candidate)).collect();
         let (mut rows, mut layered, mut others) = (Vec::new(), Vec::new(), Vec::new());
         let mut asked: Vec<&String> = Vec::new();
@@ -102,7 +139,7 @@ impl<'a> Judge<'a> {
             let score = self.merged(&self.merge(making, candidate)?, split)?;
             self.remember(split, std::iter::once(key), &[score]);
         }
-        Ok(keys.iter().map(|key| self.known[at(split)][key]).collect())
+        Ok(keys.iter().map(|key| self.known[at(split)][key].clone()).collect())
     }
 
     /// The experts' scores with all their answers.
@@ -131,21 +168,26 @@ impl<'a> Judge<'a> {
         Ok(losses)
     }
 
-    /// The utility of the adapter of merged data, which the plan has found to be there.
-    pub fn data_merge(&self, split: Split) -> Result<f64> {
+    /// f of the adapter of merged data, which the plan has found to be there.
+    pub fn data_merge(&self, split: Split) -> Result<Measured> {
         let Some((expert, places)) = &self.inputs.data_merge else {
             panic!("a row without its adapter was planned")
         };
         let adapters = [expert.to_adapter()];
         let (config, dtype) = (expert.config(), expert.dtype());
         let candidates = Candidates::Adapters { adapters: &adapters, places, config, dtype };
-        Ok(self.evaluator.scores(&candidates, split)?.remove(0).utility)
+        Ok(Measured::of(&self.evaluator.scores(&candidates, split)?[0], split))
     }
 
-    /// The utility of the experts' mixed probabilities, by the `top` experts nearest to each
+    /// f of the experts' mixed probabilities, by the `top` experts nearest to each
     /// prompt, and the mean over the examples of the entropy of all experts' weights, in nats. The
     /// plan has found that nearness can be told.
-    pub fn mixture(&mut self, temperature: f64, top: usize, split: Split) -> Result<(f64, f64)> {
+    pub fn mixture(
+        &mut self,
+        temperature: f64,
+        top: usize,
+        split: Split,
+    ) -> Result<(Measured, f64)> {
         let Self { inputs, evaluator, .. } = *self;
         let Some(nearness) = &inputs.nearness else {
             panic!("a row without embeddings was planned")
@@ -172,7 +214,7 @@ impl<'a> Judge<'a> {
         self.queries[at(split)] = Some(queries);
         let n_examples = self.n_examples(split) as f64;
         let score = evaluator.mixed_score(&self.adapted_experts()?, &shares, split)?;
-        Ok((score.utility, entropy / n_examples))
+        Ok((Measured::of(&score, split), entropy / n_examples))
     }
 
     /// All experts at once; where their copies of the linears would take too much memory together,
@@ -193,7 +235,7 @@ impl<'a> Judge<'a> {
         scores: &[Score],
     ) {
         for (key, score) in keys.zip(scores) {
-            self.known[at(split)].insert(key.clone(), score.utility);
+            self.known[at(split)].insert(key.clone(), Measured::of(score, split));
         }
     }
 

@@ -9,6 +9,8 @@ mod summary;
 mod vote;
 
 pub use levels::{Half, Level, Transitions, level};
-pub use significance::{McNemar, ZTest, mcnemar, normal_tail, one_tailed_z, stars, wilson};
+pub use significance::{
+    McNemar, SIGN_DRAWS, ZTest, mcnemar, normal_tail, one_tailed_z, paired, stars, wilson,
+};
 pub use summary::{Entropy, Summary, entropy, pearson, summarize};
 pub use vote::authors_vote;

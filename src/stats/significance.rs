@@ -1,10 +1,12 @@
 //! Is one accuracy better than another? The paper's z-test (Table 12), and tests that suit better.
 //!
 //! The paper compares two proportions as if they came from different questions. They come from the
-//! same ones, so McNemar's paired test is the right one; both are here, one-tailed as in the paper:
-//! small p-values speak for the first of the two.
+//! same ones, so a paired test is the right one: McNemar's for right and wrong, and where answers
+//! are worth other numbers, the sign-flip test of which McNemar's is a case. All are one-tailed as
+//! in the paper: small p-values speak for the first of the two.
 
 use crate::backend::cpu::math::exp_f64;
+use crate::rng::{Draws, Purpose};
 
 /// The quantile of the normal distribution that leaves 2.5 % above it.
 const Z_975: f64 = 1.959_963_984_540_054;
@@ -107,6 +109,37 @@ pub fn mcnemar(first: &[bool], second: &[bool]) -> McNemar {
         exact: tail,
         mid_p: tail - 0.5 * at,
     }
+}
+
+/// How many assignments of signs [`paired`] draws where it cannot count them all.
+pub const SIGN_DRAWS: u32 = 10_000;
+
+/// The chance of a mean of `first - second` as high as this one or higher, where each difference
+/// could as well have had the other sign, one-tailed. Exact, and McNemar's, where all answers are
+/// worth 0 or 1; else by [`SIGN_DRAWS`] draws, the observed signs counted as one of them.
+///
+/// # Panics
+/// If the two lists differ in length.
+pub fn paired(first: &[f64], second: &[f64]) -> f64 {
+    assert_eq!(first.len(), second.len(), "one answer of each to every question");
+    let is_right_or_wrong = |worth: &f64| *worth == 0.0 || *worth == 1.0;
+    if first.iter().chain(second).all(is_right_or_wrong) {
+        let right = |worths: &[f64]| worths.iter().map(|worth| *worth == 1.0).collect::<Vec<_>>();
+        return mcnemar(&right(first), &right(second)).exact;
+    }
+    let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
+    let observed: f64 = differences.iter().sum();
+    // Sums in another order differ in their last bits, and equal ones count.
+    let magnitudes: f64 = differences.iter().map(|difference| difference.abs()).sum();
+    let least = observed - magnitudes * 1e-12;
+    let draws = Draws::new(0);
+    let as_high = |draw: &u32| {
+        let mut stream = draws.stream(Purpose::Signs, *draw, 0);
+        let signed = differences.iter().map(|d| if stream.uniform() < 0.5 { *d } else { -d });
+        signed.sum::<f64>() >= least
+    };
+    let n_as_high = (0..SIGN_DRAWS).filter(as_high).count();
+    (n_as_high + 1) as f64 / f64::from(SIGN_DRAWS + 1)
 }
 
 /// For the heads of `n` fair coins: the chances of `k` or more, and of exactly `k`.
