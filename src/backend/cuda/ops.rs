@@ -42,7 +42,7 @@ fn template_of(head_dim: usize) -> usize {
     }
 }
 
-fn suffix(dtype: Dtype) -> &'static str {
+pub(super) fn suffix(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F32 => "f32",
         Dtype::F16 => "f16",
@@ -52,7 +52,7 @@ fn suffix(dtype: Dtype) -> &'static str {
 
 impl<D: Driver> Ops<'_, D> {
     /// Starts a kernel; a grid without blocks is nothing to do.
-    fn start(
+    pub(super) fn start(
         &self,
         kernel: &str,
         grid: [usize; 3],
@@ -71,7 +71,7 @@ impl<D: Driver> Ops<'_, D> {
         Arg::address(matrix.at(self.0, 0, 0))
     }
 
-    fn of(&self, fixed: &Fixed<D>) -> Arg {
+    pub(super) fn of(&self, fixed: &Fixed<D>) -> Arg {
         Arg::address(fixed.address(self.0))
     }
 
@@ -192,7 +192,7 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(n_in),
             Arg::int(rank),
             Arg::int(x.stride),
-            Arg::long(rank * n_in),
+            Arg::long(factor.a_stride()),
         ];
         // In precision fast a tile of 64 rows is computed for each of its adapters.
         let n_distinct = factor.n_adapters.min(64);
@@ -213,7 +213,7 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(factor.n_out),
             Arg::int(rank),
             Arg::int(out.stride),
-            Arg::long(factor.n_out * rank),
+            Arg::long(factor.b_stride()),
         ];
         if is_fast(x) {
             let grid = [n_rows.div_ceil(64), factor.n_out.div_ceil(128), n_distinct];
