@@ -17,6 +17,7 @@ use model_swarms::backend::cpu::Isa;
 use model_swarms::backend::cpu::gemm::Workers;
 use model_swarms::model::decode::{Generated, Job, Report};
 use model_swarms::model::lora::Places;
+use model_swarms::model::memory::Held;
 use model_swarms::model::{Adapted, Application, Device, Model};
 use model_swarms::tensors::Dtype;
 
@@ -74,7 +75,8 @@ fn rank_case(
     let mut merging = None;
     for application in [Application::Merged, Application::Unmerged] {
         let model =
-            Model::open(&folder.join("base"), Device::Cpu, isa, Some(application)).expect("a base");
+            Model::open(&folder.join("base"), Device::Cpu, isa, Some(application), Held::default())
+                .expect("a base");
         let places = Places::find(expert.layout(), &model.config, folder).expect("its adapter");
         let adapted = model.adapt(&places, &[&adapter]).expect("an adapter of the base");
         let run = |adapted: &Adapted| {

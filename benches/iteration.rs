@@ -14,6 +14,7 @@ use model_swarms::backend::cpu::Isa;
 use model_swarms::backend::cpu::gemm::Workers;
 use model_swarms::model::decode::{Generated, Job, Report};
 use model_swarms::model::lora::Places;
+use model_swarms::model::memory::Held;
 use model_swarms::model::{Device, Model};
 use model_swarms::tensors::Dtype;
 
@@ -35,7 +36,8 @@ fn main() {
     for i in 0..N_EXPERTS {
         write_adapter(&experts.join(format!("{i:02}")), &sizes, RANK, i as u64, Dtype::F32);
     }
-    let model = Model::open(&base, Device::Cpu, isa, None).expect("the base just written");
+    let model =
+        Model::open(&base, Device::Cpu, isa, None, Held::default()).expect("the base just written");
     let pool = Pool::open(&experts).expect("the pool just written");
     let places = Places::find(pool.layout(), &model.config, &experts).expect("experts of the base");
     let prompts: Vec<Vec<u32>> = (0..n_prompts).map(|i| prompt(i, sizes.vocab)).collect();

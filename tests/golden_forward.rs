@@ -9,6 +9,7 @@ use model_swarms::backend::cpu::Isa;
 use model_swarms::model::config::eos_ids;
 use model_swarms::model::decode::{Generated, Job, Report};
 use model_swarms::model::lora::Places;
+use model_swarms::model::memory::Held;
 use model_swarms::model::{Adapted, Application, Device, Model};
 use model_swarms::tensors::Tensors;
 use serde_json::Value;
@@ -35,7 +36,8 @@ fn golden_forward_logits_and_greedy_ids() {
 fn check_model(forward: &Path, folder: &Path, application: Application) -> usize {
     let golden = read_json(&folder.join("golden.json"));
     let dir = folder.join("model");
-    let model = Model::open(&dir, Device::Cpu, Isa::detect(), Some(application)).unwrap();
+    let model =
+        Model::open(&dir, Device::Cpu, Isa::detect(), Some(application), Held::default()).unwrap();
     let eos = eos_ids(&dir, &model.config).unwrap();
     let expected = Tensors::open(&folder.join("golden.safetensors")).unwrap();
     let prompts: Vec<Vec<u32>> = golden["prompts"]

@@ -4,11 +4,13 @@ mod common;
 
 use common::cli::{example, model_swarms, run_ok, run_refused};
 use model_swarms::adapter::{Layout, ModuleLayout};
-use model_swarms::backend::Limits;
+use model_swarms::backend::{Limits, Precision};
 use model_swarms::error::{Error, Result};
 use model_swarms::model::Application;
 use model_swarms::model::config::Config;
-use model_swarms::model::memory::{Demand, Held, Plan, base_bytes};
+use model_swarms::model::experts::Seat;
+use model_swarms::model::footprint::Footprint;
+use model_swarms::model::memory::{Demand, Held, Plan};
 use model_swarms::tensors::Dtype;
 
 const GIB: usize = 1 << 30;
@@ -25,8 +27,8 @@ fn gemma() -> Config {
     Config::open(folder.path()).unwrap()
 }
 
-/// Adapters of every linear of Gemma-7B.
-fn adapters(n: usize) -> Held {
+/// A swarm of adapters of every linear of Gemma-7B, made of ten experts in bf16.
+fn swarm(n: usize) -> Held {
     let linears = [
         ("self_attn.q_proj", 3072, 4096),
         ("self_attn.k_proj", 3072, 4096),
@@ -41,38 +43,121 @@ fn adapters(n: usize) -> Held {
             ModuleLayout::new(format!("model.layers.{layer_idx}.{name}"), 16, d_in, d_out, 2.0)
         })
     };
-    Held::of(&Layout::new((0..28).flat_map(of_layer).collect()), n)
+    let layout = Layout::new((0..28).flat_map(of_layer).collect());
+    assert_eq!(layout.len, ADAPTER_LEN);
+    Held { n_experts: 10, expert_bytes: 2 * layout.len, ..Held::of(&layout, n) }
 }
+
+/// Numbers of one of them.
+const ADAPTER_LEN: usize = 28 * 1_785_856;
 
 fn in_bf16(_: &str, _: &[usize]) -> Result<Dtype> {
     Ok(Dtype::BF16)
 }
 
-/// Gemma-7B in bf16 with adapters beside it.
-fn demand(config: &Config, n_adapters: usize, n_positions: usize, free_bytes: usize) -> Demand<'_> {
-    let application = Application::suited(config);
-    assert_eq!(application, Application::Unmerged);
-    let base_bytes = base_bytes(config, application.keep(), in_bf16).unwrap();
-    let held = adapters(n_adapters);
-    Demand { config, base_bytes, application, held, n_positions, free_bytes }
+/// A base whose files are in bf16, and `held` adapters as they suit its size.
+fn demand(
+    config: &Config,
+    precision: Precision,
+    held: Held,
+    n_positions: usize,
+    free_bytes: usize,
+) -> Demand<'_> {
+    let application = Application::choose(config, precision, None).unwrap();
+    let footprint = Footprint { config, precision, application };
+    let base_bytes = footprint.base_bytes(in_bf16).unwrap();
+    Demand { footprint, base_bytes, held, n_positions, free_bytes }
 }
 
 #[test]
 fn gemma_and_a_swarm_fit_into_24_gib() {
     // Broken: the paper's base model would be refused on a GPU that holds it.
     let config = gemma();
-    let plan = Plan::new(&demand(&config, 20, 512, 24 * GIB)).unwrap();
+    for (precision, n_bytes) in [(Precision::Exact, 4), (Precision::Fast, 2)] {
+        let plan = Plan::new(&demand(&config, precision, swarm(20), 512, 24 * GIB)).unwrap();
+        assert_eq!(plan.application, Application::Unmerged);
 
-    // 8 537 680 896 parameters; norms are kept in f32, the tied embedding twice.
-    let (n_norms, n_embedding) = (57 * 3072, 256_000 * 3072);
-    assert_eq!(plan.base_bytes, 2 * (8_537_680_896 + n_embedding) + 2 * n_norms);
-    assert_eq!(plan.adapter_bytes, 20 * 28 * 1_785_856 * 4);
-    assert_eq!(plan.sequence_bytes, 28 * 16 * (256 + 256) * 4 * 512);
+        // 8 537 680 896 parameters; norms are kept in f32, the tied embedding twice.
+        let (n_norms, n_embedding) = (57 * 3072, 256_000 * 3072);
+        assert_eq!(plan.base_bytes, 2 * (8_537_680_896 + n_embedding) + 2 * n_norms);
+        // In precision fast each number once more, in bf16.
+        let of_number = if precision == Precision::Fast { 4 + 2 } else { 4 };
+        assert_eq!(plan.adapter_bytes, plan.n_adapters * ADAPTER_LEN * of_number);
+        assert_eq!(plan.sequence_bytes, 28 * 16 * (256 + 256) * n_bytes * 512);
+        assert_eq!(plan.logit_row_bytes, 256_000 * 4);
+        // x twice and while it waits, in f32; all else as the precision has it.
+        let (x, q, ffn) = (3072, 4096, 2 * 24576);
+        let narrow = 4 * q + 2 * x + 3 * q + ffn;
+        let row_bytes = 4 * 4 * x + n_bytes * narrow + (n_bytes * q).max(4 * x) + 60;
+        // A x: the rank on 32 columns; or 16 of each of 3 parts in 20 slots of 64 rows, the sums of
+        // 6 blocks, and which adapters have the slots.
+        let shrunk = match precision {
+            Precision::Exact => 4 * 32,
+            Precision::Fast => 2 * 20 * 16 * (2 * 3 + 4 * 6) + 6,
+        };
+        assert_eq!(plan.row_bytes, row_bytes + shrunk);
 
-    let Limits { prefill_rows, logit_rows, cache_bytes, batch, .. } = plan.limits;
-    assert!((64..=1024).contains(&prefill_rows), "{plan:?}");
-    assert!((64..=256).contains(&logit_rows), "{plan:?}");
-    assert!((1..=8).contains(&batch) && batch == cache_bytes / plan.sequence_bytes, "{plan:?}");
+        // Small batches of several adapters; the experts stay in the host's memory.
+        let Limits { prefill_rows, logit_rows, cache_bytes, batch, .. } = plan.limits;
+        assert!((4..20).contains(&plan.n_adapters) && plan.seat() == Seat::Host, "{plan:?}");
+        assert!(
+            plan.concern().unwrap().contains("953.8 MiB would leave too little"),
+            "{:?}",
+            plan.concern()
+        );
+        assert!((256..=4096).contains(&prefill_rows), "{plan:?}");
+        assert_eq!(logit_rows, 256);
+        assert!((4..=16).contains(&batch) && batch == cache_bytes / plan.sequence_bytes);
+    }
+}
+
+#[test]
+fn a_large_device_holds_the_experts_and_all_particles() {
+    // Broken: every iteration would send gigabytes to a GPU that has room for what they are made of.
+    let config = gemma();
+    let of = |n_experts: usize, n_gib: usize| {
+        let held = Held { n_experts, ..swarm(20) };
+        Plan::new(&demand(&config, Precision::Fast, held, 512, n_gib * GIB)).unwrap()
+    };
+    for n_gib in [40, 80, 141] {
+        let plan = of(10, n_gib);
+        assert_eq!((plan.seat(), plan.n_adapters), (Seat::Device, 20), "{plan:?}");
+        assert_eq!(plan.experts_bytes, 10 * (2 * ADAPTER_LEN + 8 + 4 * 20));
+        assert!(plan.concern().is_none() && plan.limits.batch >= 32, "{plan:?}");
+    }
+    // As many as a kernel takes.
+    assert_eq!((of(48, 141).seat(), of(49, 141).seat()), (Seat::Device, Seat::Host));
+    assert!(of(49, 141).concern().unwrap().contains("of 48 at most"));
+    assert!(of(0, 80).concern().is_none(), "there are none to be made elsewhere");
+}
+
+#[test]
+fn what_must_be_there_is_planned_for() {
+    // Broken: a row of a table would end the run when its adapters do not fit.
+    let config = gemma();
+    let plan = |held: Held, n_gib: usize| {
+        Plan::new(&demand(&config, Precision::Exact, held, 1024, n_gib * GIB))
+    };
+    let (one, sequence) = (4 * ADAPTER_LEN, plan(swarm(1), 80).unwrap().sequence_bytes);
+    // All experts that answer together, each with a sequence.
+    let mixed = plan(Held { n_mixed: 10, ..swarm(20) }, 40).unwrap();
+    assert!(mixed.adapter_bytes >= 10 * one && mixed.limits.cache_bytes >= 10 * sequence);
+    let error = plan(Held { n_mixed: 10, ..swarm(20) }, 24).unwrap_err().to_string();
+    assert!(error.contains("10 adapters 1.9 GiB") && error.contains("of 10 sequences"), "{error}");
+    // One that is larger than the others, by itself; where it fits, as many small ones do.
+    let alone = |n: usize| plan(swarm(n).and_alone(15 * ADAPTER_LEN, 240), 26).unwrap();
+    assert_eq!((alone(2).n_adapters, alone(2).adapter_bytes), (2, 15 * one));
+    assert!((15..20).contains(&alone(20).n_adapters), "{:?}", alone(20));
+    assert_eq!(alone(20).adapter_bytes, alone(20).n_adapters * one);
+    assert_eq!(alone(2).row_bytes, plan(swarm(2), 26).unwrap().row_bytes + 4 * (256 - 32));
+    // Adapters of several layouts.
+    let [small, large] = [8, 16].map(|rank| {
+        Layout::new(vec![ModuleLayout::new("model.layers.0.mlp.up_proj", rank, 3072, 24576, 1.0)])
+    });
+    let all = Held::all(&[&small, &large, &small]);
+    assert_eq!((all.n_least, all.len, all.rank), (3, large.len, 16));
+    assert_eq!(plan(all, 80).unwrap().adapter_bytes, 3 * 4 * large.len);
+    assert_eq!(Held::all(&[]), Held::default());
 }
 
 #[test]
@@ -81,39 +166,51 @@ fn more_memory_never_does_less_at_once() {
     let config = gemma();
     let mut small = config.clone();
     (small.dim, small.ffn_dim, small.n_layers, small.vocab_size) = (64, 100, 2, 1000);
-    for (config, held, application) in [
-        (&config, adapters(20), Application::Unmerged),
-        (&config, Held::default(), Application::Unmerged),
-        (&small, adapters(0), Application::Merged),
-        (&small, Held { n_adapters: 3, len: 10_000, rank: 4 }, Application::Merged),
+    let few = Held { n_adapters: 3, n_least: 1, len: 10_000, rank: 4, ..Held::default() };
+    let (exact, fast) = (Precision::Exact, Precision::Fast);
+    for (config, held, precision) in [
+        (&config, swarm(20), exact),
+        (&config, swarm(20), fast),
+        (&config, Held::default(), exact),
+        (&small, swarm(0), exact),
+        (&small, Held { n_experts: 10, expert_bytes: 40_000, ..few }, exact),
+        (&small, few, fast),
     ] {
-        let base_bytes = base_bytes(config, application.keep(), in_bf16).unwrap();
         let mut before: Option<Plan> = None;
         let mut free_bytes = 1 << 20;
         while free_bytes < 300 * GIB {
             free_bytes += free_bytes / 61;
-            let demand =
-                Demand { config, base_bytes, application, held, n_positions: 300, free_bytes };
-            let Ok(plan) = Plan::new(&demand) else {
+            let Ok(plan) = Plan::new(&demand(config, precision, held, 300, free_bytes)) else {
                 assert!(before.is_none(), "{free_bytes} bytes are refused, fewer were not");
                 continue;
             };
             assert!(plan.total_bytes() + plan.reserve_bytes <= free_bytes, "{plan:?}");
-            let sizes = |plan: &Plan| {
-                let Limits { prefill_rows, logit_rows, cache_bytes, batch, .. } = plan.limits;
-                assert!(prefill_rows.is_multiple_of(64) && prefill_rows <= 8192, "{plan:?}");
-                assert!(logit_rows >= 64 && (1..=256).contains(&batch), "{plan:?}");
-                assert!(batch <= prefill_rows, "a step's rows: {plan:?}");
-                assert!(batch * plan.sequence_bytes <= cache_bytes, "{plan:?}");
-                [prefill_rows, logit_rows, cache_bytes, batch]
-            };
-            let of_before = before.as_ref().map_or([0; 4], sizes);
-            let now = sizes(&plan);
-            assert!(now.iter().zip(of_before).all(|(now, before)| *now >= before), "{plan:?}");
+            let Limits { prefill_rows, logit_rows, cache_bytes, batch, .. } = plan.limits;
+            assert!(prefill_rows.is_multiple_of(64) && prefill_rows <= 8192, "{plan:?}");
+            assert!(logit_rows >= 64 && (1..=256).contains(&batch), "{plan:?}");
+            assert!(batch <= prefill_rows, "a step's rows: {plan:?}");
+            assert!(batch * plan.sequence_bytes <= cache_bytes, "{plan:?}");
+            assert!((held.n_least..=held.n_adapters).contains(&plan.n_adapters), "{plan:?}");
+            if let Some(before) = &before {
+                let steady = |plan: &Plan| [plan.n_adapters, plan.experts_bytes.min(1)];
+                let [is, was] = [steady(&plan), steady(before)];
+                assert!(is.iter().zip(was).all(|(is, was)| *is >= was), "{plan:?}");
+                let flows = |plan: &Plan| {
+                    let Limits { prefill_rows, logit_rows, cache_bytes, batch, .. } = plan.limits;
+                    [prefill_rows, logit_rows, cache_bytes, batch]
+                };
+                // Rows and sequences give way to adapters and experts alone, and not to two thirds
+                // of what they were.
+                let least = |then: usize| if is == was { then } else { then / 3 * 2 };
+                let (now, then) = (flows(&plan), flows(before));
+                assert!(now.iter().zip(then).all(|(now, then)| *now >= least(then)), "{plan:?}");
+            }
             before = Some(plan);
         }
-        let last = before.expect("300 GiB are enough").limits;
-        assert_eq!((last.prefill_rows, last.batch), (8192, 256));
+        let last = before.expect("300 GiB are enough");
+        assert_eq!((last.limits.prefill_rows, last.limits.batch), (8192, 256));
+        assert_eq!(last.n_adapters, held.n_adapters);
+        assert_eq!(last.seat() == Seat::Device, held.n_experts > 0);
     }
 }
 
@@ -121,14 +218,15 @@ fn more_memory_never_does_less_at_once() {
 fn too_little_memory_is_an_error_that_names_the_parts() {
     // Broken: a user would learn of it from a failed allocation, after minutes of loading.
     let config = gemma();
-    let error = Plan::new(&demand(&config, 20, 1024, 12 * GIB)).unwrap_err();
+    let error = Plan::new(&demand(&config, Precision::Exact, swarm(20), 1024, 12 * GIB));
+    let error = error.unwrap_err();
     assert!(matches!(error, Error::Usage(_)), "{error:?}");
     assert_eq!(
         error.to_string(),
-        "the device's memory is too small: the base takes 17.4 GiB, 20 adapters 3.7 GiB, the \
+        "the device's memory is too small: the base takes 17.4 GiB, one adapter 190.8 MiB, the \
          rotary tables 1.0 MiB, the workspace of 64 rows 87.0 MiB, the key-value cache of one \
          sequence of 1024 tokens 896.0 MiB, and 768.0 MiB stay free for the driver; the device has \
-         12.0 GiB free, 10.8 GiB are missing"
+         12.0 GiB free, 7.3 GiB are missing"
     );
 }
 
@@ -139,15 +237,27 @@ fn absurd_sizes_are_too_large_for_any_device() {
     let most = 1 << 24;
     (config.dim, config.ffn_dim, config.vocab_size, config.n_layers) = (most, most, most, 4096);
     (config.n_heads, config.n_kv_heads, config.head_dim) = (most, most, most);
-    for application in [Application::Merged, Application::Unmerged] {
-        let base_bytes = base_bytes(&config, application.keep(), in_bf16).unwrap();
-        assert_eq!(base_bytes, usize::MAX);
-        for n in [1, usize::MAX] {
-            let (config, held) = (&config, Held { n_adapters: n, len: n, rank: n });
-            for free_bytes in [0, usize::MAX] {
-                let demand =
-                    Demand { config, base_bytes, application, held, n_positions: n, free_bytes };
-                assert!(matches!(Plan::new(&demand), Err(Error::Usage(_))), "{demand:?}");
+    for precision in [Precision::Exact, Precision::Fast] {
+        for application in [Application::Merged, Application::Unmerged] {
+            let footprint = Footprint { config: &config, precision, application };
+            let base_bytes = footprint.base_bytes(in_bf16).unwrap();
+            assert_eq!(base_bytes, usize::MAX);
+            for n in [1, usize::MAX] {
+                let held = Held {
+                    n_adapters: n,
+                    n_least: 1,
+                    len: n,
+                    rank: n,
+                    len_alone: n,
+                    rank_alone: n,
+                    n_mixed: n,
+                    n_experts: n,
+                    expert_bytes: n,
+                };
+                for free_bytes in [0, usize::MAX] {
+                    let demand = Demand { footprint, base_bytes, held, n_positions: n, free_bytes };
+                    assert!(matches!(Plan::new(&demand), Err(Error::Usage(_))), "{demand:?}");
+                }
             }
         }
     }
@@ -163,6 +273,8 @@ fn a_plan_is_shown_as_a_page() {
         command
     };
     insta::assert_snapshot!(run_ok(inspect(&["--memory", "0.05", "--tokens", "128"])));
+    let fast = ["--memory", "0.05", "--tokens", "128", "--precision", "fast"];
+    insta::assert_snapshot!("a_plan_of_precision_fast", run_ok(inspect(&fast)));
 
     let json = run_ok(inspect(&["--memory", "8", "--particles", "3", "--json"]));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -170,9 +282,14 @@ fn a_plan_is_shown_as_a_page() {
     let parts = json["parts"].as_array().unwrap();
     let sum: u64 = parts.iter().map(|part| part["bytes"].as_u64().unwrap()).sum();
     assert_eq!(sum, 8 << 30);
-    assert_eq!(parts[1]["part"], "3 adapters");
+    assert_eq!(
+        (&parts[1]["part"], &parts[2]["part"]),
+        (&"10 experts".into(), &"3 adapters".into())
+    );
 
-    run_refused("little", inspect(&["--memory", "0.01"]), &["20 adapters 22.6 MiB", "missing"]);
+    run_refused("little", inspect(&["--memory", "0.003"]), &["one adapter 1.2 MiB", "missing"]);
+    let merged = inspect(&["--memory", "8", "--precision", "fast", "--adapters", "merged"]);
+    run_refused("merged", merged, &["precision fast applies adapters beside the weights"]);
     if cfg!(not(feature = "cuda")) {
         run_refused("no driver", inspect(&[]), &["this build has no CUDA; give --memory GIB"]);
     }

@@ -8,6 +8,7 @@ use model_swarms::example;
 use model_swarms::model::decode::{Job, Report, TextJob};
 use model_swarms::model::embed::EmbedJob;
 use model_swarms::model::lora::Places;
+use model_swarms::model::memory::Held;
 use model_swarms::model::mixture::{MixedJob, MixedText, Share};
 use model_swarms::model::{Adapted, Application, Device, Model};
 use model_swarms::tensors::Tensors;
@@ -28,8 +29,14 @@ impl Example {
         example::write_base(&dir.path().join("base"), 1).unwrap();
         example::write_experts(&dir.path().join("experts"), 1).unwrap();
         let base = dir.path().join("base");
-        let model =
-            Model::open(&base, Device::Cpu, Isa::detect(), Some(Application::Merged)).unwrap();
+        let model = Model::open(
+            &base,
+            Device::Cpu,
+            Isa::detect(),
+            Some(Application::Merged),
+            Held::default(),
+        )
+        .unwrap();
         Self { model, dir }
     }
 
@@ -277,7 +284,9 @@ fn golden_hidden_states() {
             continue;
         }
         println!("tiny-mha prompt 7, {}", root.display());
-        let model = Model::open(&folder.join("model"), Device::Cpu, Isa::detect(), None).unwrap();
+        let model =
+            Model::open(&folder.join("model"), Device::Cpu, Isa::detect(), None, Held::default())
+                .unwrap();
         let golden = read_json(&folder.join("golden.json"));
         let ids = golden["prompts"][7]["input_ids"].as_array().unwrap();
         let ids: Vec<u32> = ids.iter().map(|id| id.as_u64().unwrap() as u32).collect();

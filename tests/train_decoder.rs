@@ -6,6 +6,7 @@ use model_swarms::backend::cpu::Isa;
 use model_swarms::example;
 use model_swarms::model::decode::{Job, Report};
 use model_swarms::model::lora::Places;
+use model_swarms::model::memory::Held;
 use model_swarms::model::weights::LINEARS;
 use model_swarms::model::{Adapted, Application, Device, Model};
 use model_swarms::tensors::Tensors;
@@ -25,7 +26,9 @@ fn trained_and_run_decoders_agree() {
     example::write_base(&base, 1).unwrap();
     example::write_experts(&experts, 1).unwrap();
     let expert = Expert::open(&experts.join(example::EXPERTS[3])).unwrap();
-    let model = Model::open(&base, Device::Cpu, Isa::detect(), Some(Application::Merged)).unwrap();
+    let model =
+        Model::open(&base, Device::Cpu, Isa::detect(), Some(Application::Merged), Held::default())
+            .unwrap();
     let config = &model.config;
     let sizes = Sizes {
         vocab_size: config.vocab_size,

@@ -28,15 +28,21 @@ pub fn materialise_into(isa: Isa, pool: &Pool, locations: &[&[f64]], adapters: &
     adapters.retain(|adapter| Arc::ptr_eq(&adapter.layout, layout));
     let n_missing = locations.len().saturating_sub(adapters.len());
     adapters.par_extend(rayon::iter::repeat_n(layout, n_missing).cloned().map(Adapter::zeros));
-    let coefficients: Vec<Vec<f32>> =
-        locations.iter().map(|row| row.iter().map(|c| *c as f32).collect()).collect();
-    // A and B of every module, in the order of the flat vector; of each, every expert's.
-    let halves = (0..layout.modules.len()).flat_map(|module_idx| {
+    let outs = adapters.iter_mut().take(locations.len()).map(|adapter| &mut *adapter.data);
+    combine(isa, &halves(pool), &rounded(locations), outs.collect());
+}
+
+/// A and B of every module, in the order of the flat vector; of each, every expert's.
+pub fn halves(pool: &Pool) -> Vec<Vec<Tensor<'_>>> {
+    let halves = (0..pool.layout().modules.len()).flat_map(|module_idx| {
         let a: Vec<Tensor> = pool.experts.iter().map(|expert| expert.a(module_idx)).collect();
         let b = pool.experts.iter().map(|expert| expert.b(module_idx)).collect();
         [a, b]
     });
-    let tensors: Vec<Vec<Tensor>> = halves.collect();
-    let outs = adapters.iter_mut().take(locations.len()).map(|adapter| &mut *adapter.data);
-    combine(isa, &tensors, &coefficients, outs.collect());
+    halves.collect()
+}
+
+/// Coefficients as the sums take them.
+pub fn rounded(locations: &[&[f64]]) -> Vec<Vec<f32>> {
+    locations.iter().map(|row| row.iter().map(|c| *c as f32).collect()).collect()
 }

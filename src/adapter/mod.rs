@@ -22,7 +22,7 @@ mod targets;
 pub use config::{Config, Scaling};
 pub use expert::Expert;
 pub use layout::{Layout, ModuleLayout};
-pub use materialise::{materialise, materialise_into};
+pub use materialise::{halves, materialise, materialise_into, rounded};
 pub use norms::adapter_norm;
 pub use pool::{Likeness, Pool, check_alike, folders};
 pub use save::{Adapter, save};

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::tensors::Dtype;
+use crate::tensors::{Dtype, Tensor};
 
 pub mod cpu;
 #[cfg(any(feature = "cuda", feature = "kernel-tests"))]
@@ -154,6 +154,10 @@ pub trait Backend: Sync + Sized {
     type Weights: Send + Sync;
     /// What the adapters of a set add to one product.
     type Update: Send + Sync;
+    /// Flat vectors of adapters, of one length, where `merged` and `update` read them.
+    type Adapters<'a>: Sync;
+    /// The experts of a pool, in a device's own memory.
+    type Experts: Send + Sync;
     /// The spans of a batch as ops take them.
     type Rows: Send;
     /// Keys and values of a batch's sequences, with the rotary tables.
@@ -164,8 +168,8 @@ pub trait Backend: Sync + Sized {
     /// How much is done at once.
     fn limits(&self) -> Limits;
 
-    /// Whether an adapter can be added to a copy of the weights.
-    fn can_merge(&self) -> bool;
+    /// How exact results are.
+    fn precision(&self) -> Precision;
 
     /// Why attention of these sizes cannot be computed, if it cannot.
     fn refusal(&self, heads: &Heads) -> Option<String>;
@@ -182,17 +186,38 @@ pub trait Backend: Sync + Sized {
     /// The parts, each (n_out, n_in), as values of type `storage`, which must hold them exactly.
     fn weights(&self, n_in: usize, parts: &[Part], storage: Dtype) -> Result<Self::Weights>;
 
-    /// A copy of weights kept in f32, to which an adapter's `scale * B A` is added.
+    /// Adapters that the host holds.
+    fn adapters<'a>(&self, data: &[&'a [f32]]) -> Result<Self::Adapters<'a>>;
+
+    /// The experts of a pool, copied to where `combine` reads them: their tensors in the order in
+    /// which they make up a flat vector, and of each tensor, every expert's. None where the host's
+    /// memory is the device's: there adapters are made of what is mapped.
+    fn experts(&self, tensors: &[Vec<Tensor>]) -> Result<Option<Self::Experts>>;
+
+    /// The sums of the experts weighted by each of the rows of coefficients: experts in order, one
+    /// fused multiply-add each.
+    fn combine(
+        &self,
+        experts: &Self::Experts,
+        rows: &[Vec<f32>],
+    ) -> Result<Self::Adapters<'static>>;
+
+    /// A copy of weights kept in f32, to which `scale * B A` of one of the adapters is added.
     fn merged(
         &self,
         base: &Self::Weights,
         factors: &[Factors],
-        adapter: &[f32],
+        adapters: &Self::Adapters<'_>,
+        adapter_idx: usize,
     ) -> Result<Self::Weights>;
 
     /// The adapters' factors for use beside a product of `n_in` inputs.
-    fn update(&self, n_in: usize, factors: &[Factors], adapters: &[&[f32]])
-    -> Result<Self::Update>;
+    fn update(
+        &self,
+        n_in: usize,
+        factors: &[Factors],
+        adapters: &Self::Adapters<'_>,
+    ) -> Result<Self::Update>;
 
     /// Makes room for sequences; `frequencies` are those of the rotary embedding, (head_dim / 2).
     fn prepare(

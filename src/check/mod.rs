@@ -16,11 +16,9 @@ pub use leaks::{Leaks, leaks};
 pub use mixing::{Mixing, locations, mixing};
 pub use text::text;
 
-use crate::adapter::{Adapter, Pool, materialise};
-use crate::backend::cpu::Isa;
 use crate::error::Result;
-use crate::model::lora::Places;
-use crate::run::candidates::{Candidates, at_once};
+use crate::model::Experts;
+use crate::run::candidates::Candidates;
 use crate::run::evaluate::Evaluator;
 use crate::stats::{pearson, summarize};
 use crate::task::{Kind, Score, Split};
@@ -29,6 +27,9 @@ use crate::task::{Kind, Score, Split};
 const N_COMPARED: usize = 60;
 /// Random mixtures among which something better than every expert is looked for.
 const N_LOOKED_AT: usize = 300;
+
+/// Mixtures that are measured together.
+pub const MOST_AT_ONCE: usize = 20;
 
 /// A task's properties.
 #[derive(Debug, Clone, Serialize)]
@@ -62,20 +63,16 @@ pub struct TaskCheck {
 /// are compared with `texts`, which the experts were trained on.
 pub fn check(
     evaluator: &Evaluator,
-    pool: &Pool,
-    places: &Places,
-    isa: Isa,
+    experts: &Experts,
     (seed, texts): (u64, &[String]),
 ) -> Result<TaskCheck> {
     let task = &evaluator.task;
-    let n = pool.experts.len();
+    let (layout, n) = (experts.pool().layout(), experts.pool().experts.len());
     let measure = |rows: &[Vec<f64>], split: Split| -> Result<Vec<Score>> {
         let mut scores = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(at_once(&evaluator.base.model, pool.layout()).min(20)) {
+        for rows in rows.chunks(evaluator.base.model.at_once(layout).min(MOST_AT_ONCE)) {
             let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
-            let adapters: Vec<Adapter> = materialise(isa, pool, &rows);
-            let (config, dtype) = (pool.experts[0].config(), pool.dtype());
-            let candidates = Candidates::Adapters { adapters: &adapters, places, config, dtype };
+            let candidates = Candidates::Locations { experts, rows: &rows };
             scores.extend(evaluator.scores(&candidates, split)?);
         }
         Ok(scores)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::AdaptersArg;
+use super::{AdaptersArg, PrecisionArg};
 
 /// `model-swarms inspect`
 #[derive(Debug, Args)]
@@ -28,9 +28,12 @@ pub struct MemoryArgs {
     /// A folder of PEFT adapter folders; the bare base where absent.
     #[arg(long, value_name = "DIR", requires = "device")]
     pub experts: Option<PathBuf>,
-    /// Adapters of the experts' kind that are held at once.
+    /// Particles of a search over them.
     #[arg(long, value_name = "N", default_value_t = 20, requires = "experts")]
     pub particles: usize,
+    /// How exact results are.
+    #[arg(long, value_enum, default_value = "exact", requires = "device")]
+    pub precision: PrecisionArg,
     /// Tokens of a sequence, prompt and answer [default: 1024, or the model's longest]
     #[arg(long, value_name = "N", value_parser = super::batch, requires = "device")]
     pub tokens: Option<usize>,

@@ -8,6 +8,7 @@ use crate::cli::EvalArgs;
 use crate::error::Result;
 use crate::model::locate::locate;
 use crate::model::lora::Places;
+use crate::model::memory::Held;
 use crate::run::candidates::Candidates;
 use crate::run::evaluate::{Base, Evaluator};
 use crate::run::search::write_predictions;
@@ -29,7 +30,8 @@ pub fn run(args: EvalArgs, format: Format) -> Result<()> {
     let split = Split::from(args.split);
     let task = Task::open(&args.task, args.mode.into())?;
     let expert = args.adapter.as_deref().map(Expert::open).transpose()?;
-    let base = Base::open(&locate(&args.base)?, options)?;
+    let held = expert.as_ref().map_or(Held::default(), |expert| Held::of(expert.layout(), 1));
+    let base = Base::open(&locate(&args.base)?, options, held)?;
     let evaluator = Evaluator::new(base, task, options.batch);
     let mut scores = match &expert {
         None => evaluator.scores(&Candidates::Base, split)?,

@@ -14,6 +14,7 @@ use crate::example::{self, LETTERS, MAX_QUESTIONS, Question};
 use crate::model::Device;
 use crate::model::decode::{Job, Report};
 use crate::model::lora::Places;
+use crate::model::memory::Held;
 use crate::run::evaluate::{Base, Options};
 use crate::task::PromptForm;
 
@@ -32,7 +33,7 @@ pub fn run(args: ExampleArgs, format: Format) -> Result<()> {
     example::write_experts(&out.join("experts"), args.seed)?;
 
     let options = Options { device: Device::Cpu, isa, application: None, batch: None };
-    let base = Base::open(&out.join("base"), options)?;
+    let base = Base::open(&out.join("base"), options, Held::default())?;
     let pool = Pool::open(&out.join("experts"))?;
     let places = Places::find(pool.layout(), &base.model.config, &out.join("experts"))?;
     let secret = materialise(isa, &pool, &[&example::secret_location(args.seed)]).remove(0);

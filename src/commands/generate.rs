@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Format, options, print};
-use crate::adapter::{Adapter, Expert};
+use crate::adapter::{Adapter, Expert, Layout};
 use crate::cli::GenerateArgs;
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -16,6 +16,7 @@ use crate::model::Adapted;
 use crate::model::decode::{Job, Report};
 use crate::model::locate::locate;
 use crate::model::lora::Places;
+use crate::model::memory::Held;
 use crate::run::evaluate::Base;
 use crate::task::PromptForm;
 
@@ -51,14 +52,17 @@ struct Summary {
 /// Runs the command.
 pub fn run(args: GenerateArgs, format: Format) -> Result<()> {
     let options = options(&args.run)?;
-    let base = Base::open(&locate(&args.base)?, options)?;
+    let open = |dir: &PathBuf| Expert::open(dir);
+    let experts: Vec<Expert> = args.adapter.par_iter().map(open).collect::<Result<_>>()?;
+    let layouts: Vec<&Layout> = experts.iter().map(|expert| &**expert.layout()).collect();
+    let base = Base::open(&locate(&args.base)?, options, Held::all(&layouts))?;
     let form = if args.chat { PromptForm::Chat } else { PromptForm::Raw };
     let (ids, tokens) = read_prompts(&args.prompts, &base, form, args.max_new_tokens)?;
     let started = Instant::now();
     let eos: &[u32] = if args.ignore_eos { &[] } else { &base.eos };
     let report = if args.logits { Report::Logits } else { Report::Tokens };
     let mut answers = Vec::new();
-    for adapted in adapted_sets(&base, &args.adapter)? {
+    for adapted in adapted_sets(&base, &experts)? {
         let mut jobs = Vec::with_capacity(adapted.n_adapters() * tokens.len());
         for adapter_idx in 0..adapted.n_adapters() {
             let max_new_tokens = args.max_new_tokens;
@@ -105,19 +109,16 @@ pub fn run(args: GenerateArgs, format: Format) -> Result<()> {
     print(&out)
 }
 
-/// The adapters of these folders, in order; neighbours of one layout are one set. Without any, the
-/// base.
-fn adapted_sets(base: &Base, dirs: &[PathBuf]) -> Result<Vec<Adapted>> {
-    if dirs.is_empty() {
+/// These adapters, in order; neighbours of one layout are one set. Without any, the base.
+fn adapted_sets(base: &Base, experts: &[Expert]) -> Result<Vec<Adapted>> {
+    if experts.is_empty() {
         return Ok(vec![Adapted::base()]);
     }
-    let open = |dir: &PathBuf| Ok(Expert::open(dir)?.to_adapter());
-    let adapters: Vec<Adapter> = dirs.par_iter().map(open).collect::<Result<_>>()?;
-    let (mut sets, mut n_done) = (Vec::new(), 0);
-    for alike in adapters.chunk_by(|left, right| left.layout == right.layout) {
-        let places = Places::find(&alike[0].layout, &base.model.config, &dirs[n_done])?;
-        sets.push(base.model.adapt(&places, &alike.iter().collect::<Vec<_>>())?);
-        n_done += alike.len();
+    let mut sets = Vec::new();
+    for alike in experts.chunk_by(|left, right| left.layout() == right.layout()) {
+        let places = Places::find(alike[0].layout(), &base.model.config, alike[0].dir())?;
+        let adapters: Vec<Adapter> = alike.par_iter().map(Expert::to_adapter).collect();
+        sets.push(base.model.adapt(&places, &adapters.iter().collect::<Vec<_>>())?);
     }
     Ok(sets)
 }

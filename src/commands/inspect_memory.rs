@@ -5,50 +5,42 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::inspect::device_bytes;
-use super::{Format, print_as};
+use super::{Format, precision, print_as};
 use crate::adapter::Pool;
+use crate::backend::Precision;
 use crate::cli::MemoryArgs;
 use crate::error::Result;
 use crate::model::Application;
 use crate::model::config::Config;
+use crate::model::experts::Seat;
 use crate::model::lora::Places;
-use crate::model::memory::{Demand, Held, Plan, base_bytes, readable};
+use crate::model::memory::{Held, Plan, readable};
 use crate::model::weights::BaseFiles;
-
-/// Tokens of a sequence where nobody says otherwise.
-const POSITIONS: usize = 1024;
 
 /// Prints the plan.
 pub fn run(path: &Path, args: &MemoryArgs, format: Format) -> Result<()> {
     let config = Config::open(path)?;
     let files = BaseFiles::open(path)?;
     files.check(&config)?;
-    let application = args.adapters.map_or_else(|| Application::suited(&config), Application::from);
     let held = match &args.experts {
         None => Held::default(),
         Some(experts) => {
             let pool = Pool::open(experts)?;
             Places::find(pool.layout(), &config, experts)?;
-            Held::of(pool.layout(), args.particles)
+            Held::made_of(&pool, args.particles)
         }
     };
-    let demand = Demand {
-        config: &config,
-        base_bytes: base_bytes(&config, application.keep(), |name, shape| {
-            files.dtype(name, shape)
-        })?,
-        application,
-        held,
-        n_positions: args.tokens.unwrap_or(POSITIONS.min(config.max_positions)),
-        free_bytes: args.memory.map_or_else(device_bytes, Ok)?,
-    };
-    let report = Report::new(&demand, &Plan::new(&demand)?);
-    print_as(format, &report, text)
+    let how = (precision(args.precision), args.adapters.map(Application::from));
+    let free_bytes = args.memory.map_or_else(device_bytes, Ok)?;
+    let plan = Plan::of_base(&config, &files, how, held, args.tokens, free_bytes)?;
+    print_as(format, &Report::new(&plan), text)
 }
 
 #[derive(Serialize)]
 struct Report {
+    precision: &'static str,
     adapters: &'static str, // how they are applied
+    adapters_at_once: usize,
     parts: Vec<PartReport>,
     free_bytes: usize,
     tokens_of_a_sequence: usize,
@@ -66,16 +58,23 @@ struct PartReport {
 }
 
 impl Report {
-    fn new(demand: &Demand, plan: &Plan) -> Self {
+    fn new(plan: &Plan) -> Self {
         let limits = &plan.limits;
-        let n_adapters = match demand.held.n_adapters {
-            0 => "no adapters".to_owned(),
-            1 => "1 adapter".to_owned(),
-            n => format!("{n} adapters"),
+        let experts = match (plan.held.n_experts, plan.seat()) {
+            (0, _) => "no experts".to_owned(),
+            (n, Seat::Device) => format!("{n} experts"),
+            (n, Seat::Host) => format!("{n} experts, on the host"),
+        };
+        let adapters = match (plan.n_adapters, plan.held.n_adapters) {
+            (0, _) => "no adapters".to_owned(),
+            (1, 1) => "1 adapter".to_owned(),
+            (n, all) if n == all => format!("{n} adapters"),
+            (n, all) => format!("{n} of {all} adapters"),
         };
         let names = [
             "base".to_owned(),
-            n_adapters,
+            experts,
+            adapters,
             "rotary tables".to_owned(),
             format!("workspace of {} rows", limits.prefill_rows),
             "key-value cache, at most".to_owned(),
@@ -85,13 +84,18 @@ impl Report {
         let parts = names.into_iter().zip(plan.parts());
         let parts = parts.chain(rest.map(|(part, bytes)| (part.to_owned(), bytes)));
         Self {
-            adapters: match demand.application {
+            precision: match plan.precision {
+                Precision::Exact => "exact",
+                Precision::Fast => "fast",
+            },
+            adapters: match plan.application {
                 Application::Merged => "merged",
                 Application::Unmerged => "unmerged",
             },
+            adapters_at_once: plan.n_adapters,
             parts: parts.map(|(part, bytes)| PartReport { part, bytes }).collect(),
             free_bytes: plan.free_bytes,
-            tokens_of_a_sequence: demand.n_positions,
+            tokens_of_a_sequence: plan.n_positions,
             rows_at_once: limits.prefill_rows,
             logit_rows: limits.logit_rows,
             sequences_of_a_batch: limits.batch,
@@ -106,8 +110,8 @@ fn text(report: &Report) -> String {
         format!("  {name:<28} {n_bytes:>16}  {:>10}\n", readable(n_bytes))
     };
     let mut text = format!(
-        "memory of a GPU, adapters {}\n\n  {:<28} {:>16}\n",
-        report.adapters, "part", "bytes"
+        "memory of a GPU, precision {}, adapters {}\n\n  {:<28} {:>16}\n",
+        report.precision, report.adapters, "part", "bytes"
     );
     for PartReport { part, bytes } in &report.parts {
         text.push_str(&line(part, *bytes));

@@ -19,9 +19,10 @@ pub mod testbed;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::backend::Precision;
 use crate::backend::cpu::Isa;
 #[cfg(feature = "cuda")]
-use crate::backend::{Precision, cuda::gpu::Gpu};
+use crate::backend::cuda::gpu::Gpu;
 use crate::cli::{DeviceArg, PrecisionArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::mini::shipped;
@@ -48,10 +49,7 @@ fn options(args: &RunArgs) -> Result<Options> {
 /// What runs models; says so where the best is not what might have been hoped for.
 #[cfg(feature = "cuda")]
 fn device(args: &RunArgs) -> Result<Device> {
-    let precision = match args.precision {
-        PrecisionArg::Exact => Precision::Exact,
-        PrecisionArg::Fast => Precision::Fast,
-    };
+    let precision = precision(args.precision);
     let why = match args.device {
         DeviceArg::Cpu => None,
         DeviceArg::Auto | DeviceArg::Cuda => match Gpu::open() {
@@ -84,6 +82,14 @@ fn device(args: &RunArgs) -> Result<Device> {
                         --features cuda";
             Err(Error::Usage(what.into()))
         }
+    }
+}
+
+/// How exact results are, as the user asked.
+fn precision(asked: PrecisionArg) -> Precision {
+    match asked {
+        PrecisionArg::Exact => Precision::Exact,
+        PrecisionArg::Fast => Precision::Fast,
     }
 }
 

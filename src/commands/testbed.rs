@@ -5,11 +5,12 @@ use serde_json::json;
 
 use super::{Format, open_testbed, options, print_as};
 use crate::adapter::{Expert, Pool};
-use crate::check::{best_of, check, mixing, text};
+use crate::check::{MOST_AT_ONCE, best_of, check, mixing, text};
 use crate::cli::{BuildArgs, CheckArgs, TestbedArgs, TestbedCommand};
 use crate::error::{Error, Result};
 use crate::mode::Mode;
 use crate::model::lora::Places;
+use crate::model::memory::Held;
 use crate::run::evaluate::{Base, Evaluator};
 use crate::testbed::{NearnessFiles, training_texts};
 
@@ -46,8 +47,9 @@ fn run_check(args: &CheckArgs, format: Format) -> Result<()> {
     let options = options(&args.run)?;
     let experts = found.experts.iter().map(|dir| Expert::open(dir)).collect::<Result<_>>()?;
     let pool = Pool::from_experts(experts)?;
-    let mut base = Base::open(base, options)?;
+    let mut base = Base::open(base, options, Held::made_of(&pool, MOST_AT_ONCE))?;
     let places = Places::find(pool.layout(), &base.model.config, &found.experts[0])?;
+    let experts = base.model.experts(pool, places)?;
     let texts = match &found.nearness {
         Some(NearnessFiles::Texts(paths)) => paths.iter().map(|p| training_texts(p)).collect(),
         _ => Ok(Vec::new()),
@@ -56,11 +58,12 @@ fn run_check(args: &CheckArgs, format: Format) -> Result<()> {
     let mut checks = Vec::new();
     for task in found.tasks.into_iter().flatten() {
         let evaluator = Evaluator::new(base, task, options.batch);
-        checks.push(check(&evaluator, &pool, &places, options.isa, (args.seed, &texts))?);
+        checks.push(check(&evaluator, &experts, (args.seed, &texts))?);
         eprintln!("checked {}", evaluator.task.name);
         base = evaluator.base;
     }
-    let mixing = mixing(options.isa, &pool);
+    let pool = experts.pool();
+    let mixing = mixing(options.isa, pool);
     let best: std::collections::BTreeSet<usize> =
         checks.iter().map(|check| best_of(&check.experts)).collect();
     let names = pool.names();

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::config::Config;
+use super::footprint::Footprint;
 use super::forward::State;
 use super::lora::{Adapted, Places};
-use super::memory;
 use super::weights::{BaseFiles, BaseWeights, Keep};
-use crate::adapter::Adapter;
-use crate::backend::Backend;
+use crate::adapter::{Adapter, Layout};
+use crate::backend::{Backend, Precision};
 use crate::error::{Error, Result};
 
 /// Linears of more parameters than this are kept in the file's type and adapted unmerged; smaller
@@ -27,9 +27,22 @@ pub enum Application {
 }
 
 impl Application {
-    /// What measures best at the model's size.
-    pub fn suited(config: &Config) -> Self {
-        if n_linear_parameters(config) <= MERGE_LIMIT { Self::Merged } else { Self::Unmerged }
+    /// What was `asked` for, else what measures best at the model's size; in precision `fast`
+    /// beside the weights, which are kept in bf16: a sum with an update would be rounded to it.
+    ///
+    /// # Errors
+    /// Merging was asked for in precision `fast`.
+    pub fn choose(config: &Config, precision: Precision, asked: Option<Self>) -> Result<Self> {
+        match (precision, asked) {
+            (Precision::Fast, Some(Self::Merged)) => Err(Error::Usage(
+                "precision fast applies adapters beside the weights, not merged".into(),
+            )),
+            (_, Some(asked)) => Ok(asked),
+            (Precision::Exact, None) if n_linear_parameters(config) <= MERGE_LIMIT => {
+                Ok(Self::Merged)
+            }
+            (_, None) => Ok(Self::Unmerged),
+        }
     }
 
     /// How the base's matrices are kept for it.
@@ -63,32 +76,53 @@ impl<B: Backend> Decoder<B> {
             return Err(Error::input(dir.join("config.json"), what));
         }
         let files = Arc::new(BaseFiles::open(dir)?);
-        let can_merge = backend.can_merge();
-        if application == Some(Application::Merged) && !can_merge {
-            let what = "precision fast applies adapters beside the weights, not merged";
-            return Err(Error::Usage(what.into()));
-        }
-        let suited = match can_merge {
-            true => Application::suited(&config),
-            false => Application::Unmerged,
-        };
-        let application = application.unwrap_or(suited);
+        let application = Application::choose(&config, backend.precision(), application)?;
         let weights = BaseWeights::load(&backend, &files, &config, application.keep())?;
         Ok(Self { config, application, backend, weights, files, states: Mutex::default() })
     }
 
-    /// The linears as each of the adapters makes them.
+    /// The linears as each of the adapters, which have one layout, makes them.
     pub fn adapt(&self, places: &Places, adapters: &[&Adapter]) -> Result<Adapted<B>> {
-        let backend = &self.backend;
-        match self.application {
-            Application::Merged => Adapted::merge(backend, &self.weights.layers, places, adapters),
-            Application::Unmerged => self.adapt_beside(places, adapters),
-        }
+        self.adapt_as(self.application, places, adapters)
     }
 
     /// The adapters for use beside the linears, however the model applies others.
     pub fn adapt_beside(&self, places: &Places, adapters: &[&Adapter]) -> Result<Adapted<B>> {
-        Adapted::beside(&self.backend, &self.config, places, adapters)
+        self.adapt_as(Application::Unmerged, places, adapters)
+    }
+
+    fn adapt_as(
+        &self,
+        application: Application,
+        places: &Places,
+        adapters: &[&Adapter],
+    ) -> Result<Adapted<B>> {
+        let Some(first) = adapters.first() else {
+            return Ok(Adapted::Unmerged { n_adapters: 0, layers: Vec::new() });
+        };
+        let data: Vec<&[f32]> = adapters.iter().map(|adapter| &adapter.data[..]).collect();
+        let there = self.backend.adapters(&data)?;
+        self.apply(application, places, &first.layout, &there, data.len())
+    }
+
+    /// The linears as adapters of this layout make them.
+    pub(super) fn apply(
+        &self,
+        application: Application,
+        places: &Places,
+        layout: &Layout,
+        adapters: &B::Adapters<'_>,
+        n_adapters: usize,
+    ) -> Result<Adapted<B>> {
+        let Self { backend, config, weights, .. } = self;
+        match application {
+            Application::Merged => {
+                Adapted::merge(backend, &weights.layers, places, layout, adapters, n_adapters)
+            }
+            Application::Unmerged => {
+                Adapted::beside(backend, config, places, layout, adapters, n_adapters)
+            }
+        }
     }
 
     /// Bytes that one adapted copy of the linears takes.
@@ -101,7 +135,9 @@ impl<B: Backend> Decoder<B> {
 
     /// Bytes of the key-value cache of a sequence of `n_positions`.
     pub(super) fn cache_bytes(&self, n_positions: usize) -> usize {
-        memory::cache_bytes(&self.config, n_positions)
+        let Self { config, application, backend, .. } = self;
+        let (precision, application) = (backend.precision(), *application);
+        Footprint { config, precision, application }.sequence_bytes(n_positions)
     }
 
     /// The weight files, for fingerprints.

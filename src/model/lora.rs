@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::config::Config;
 use super::weights::{LINEARS, Layer, Linears};
-use crate::adapter::{Adapter, Layout};
+use crate::adapter::Layout;
 use crate::backend::{Backend, Factors};
 use crate::error::{Error, Result};
 
@@ -83,18 +83,21 @@ pub enum Adapted<B: Backend> {
 pub const PRODUCTS: [&[usize]; 4] = [&[0, 1, 2], &[3], &[4, 5], &[6]];
 
 impl<B: Backend> Adapted<B> {
-    /// Adds each adapter's updates to copies of the base's linears, which must be kept in f32.
+    /// Adds the updates of each of `n_adapters`, which have this layout, to copies of the base's
+    /// linears, which must be kept in f32.
     pub fn merge(
         backend: &B,
         base: &[Layer<B>],
         places: &Places,
-        adapters: &[&Adapter],
+        layout: &Layout,
+        adapters: &B::Adapters<'_>,
+        n_adapters: usize,
     ) -> Result<Self> {
-        let merge = |adapter: &&Adapter| -> Result<Vec<Linears<B>>> {
+        let merge = |adapter_idx: usize| -> Result<Vec<Linears<B>>> {
             let layer = |(layer, places): (&Layer<B>, &[Option<usize>; 7])| {
                 let merged = |product: usize, weights: &B::Weights| {
-                    let factors = factors(places, PRODUCTS[product], &adapter.layout);
-                    backend.merged(weights, &factors, &adapter.data)
+                    let factors = factors(places, PRODUCTS[product], layout);
+                    backend.merged(weights, &factors, adapters, adapter_idx)
                 };
                 let Linears { qkv, o, gate_up, down } = &layer.linears;
                 Ok(Linears {
@@ -106,27 +109,24 @@ impl<B: Backend> Adapted<B> {
             };
             base.iter().zip(&places.0).map(layer).collect()
         };
-        let n = adapters.len();
-        let merged = backend.in_parallel(n, |idx, _| merge(&adapters[idx]));
+        let merged = backend.in_parallel(n_adapters, |idx, _| merge(idx));
         Ok(Self::Merged(merged.into_iter().collect::<Result<_>>()?))
     }
 
-    /// Makes the adapters' factors ready for use beside the base's linears; the adapters have one
-    /// layout.
+    /// Makes the factors of `n_adapters`, which have this layout, ready for use beside the base's
+    /// linears.
     pub fn beside(
         backend: &B,
         config: &Config,
         places: &Places,
-        adapters: &[&Adapter],
+        layout: &Layout,
+        adapters: &B::Adapters<'_>,
+        n_adapters: usize,
     ) -> Result<Self> {
-        let Some(first) = adapters.first() else {
-            return Ok(Self::Unmerged { n_adapters: 0, layers: Vec::new() });
-        };
-        let data: Vec<&[f32]> = adapters.iter().map(|adapter| &adapter.data[..]).collect();
         let update = |places: &[Option<usize>; 7], linear_idxs: &[usize]| {
-            let factors = factors(places, linear_idxs, &first.layout);
+            let factors = factors(places, linear_idxs, layout);
             let n_in = sizes(config, linear_idxs[0]).1;
-            let update = || backend.update(n_in, &factors, &data);
+            let update = || backend.update(n_in, &factors, adapters);
             (!factors.is_empty()).then(update).transpose()
         };
         let layer = |places: &[Option<usize>; 7]| -> Result<[Option<B::Update>; 4]> {
@@ -139,7 +139,7 @@ impl<B: Backend> Adapted<B> {
             ])
         };
         let layers = places.0.iter().map(layer).collect::<Result<_>>()?;
-        Ok(Self::Unmerged { n_adapters: adapters.len(), layers })
+        Ok(Self::Unmerged { n_adapters, layers })
     }
 
     /// How many adapters the set holds.

@@ -1,23 +1,23 @@
-//! What a decoder takes of a GPU's memory, counted before anything is allocated.
+//! What a decoder takes of a GPU's memory, planned before anything is allocated.
 //!
-//! `total = base + adapters + rotary tables + workspace(rows) + cache(sequences)`, as
-//! `backend::cuda::memory` lays them out: weights in their own types, all else in f32. What the
-//! first three leave is given to rows in flight and to sequences. Sums saturate, so that sizes
-//! beyond all memory are never fewer bytes than they claim. Knows no driver.
+//! `total = base + experts + adapters(at once) + rotary tables + workspace(rows) +
+//! cache(sequences)`, each as [`Footprint`] counts it. Base, one adapter, the fewest rows and one
+//! sequence must fit. What they leave is divided: a part to more adapters, a part to the experts of
+//! which they are made, the rest to rows in flight and to sequences, which make it fast. Knows no
+//! driver.
 
-use super::config::{Config, Output};
+use super::config::Config;
 use super::decoder::Application;
-use super::lora::{PRODUCTS, sizes};
-use super::weights::{Keep, LINEARS};
-use crate::adapter::Layout;
-use crate::backend::Limits;
+use super::experts::Seat;
+use super::footprint::{Footprint, MOST_EXPERTS, product};
+use super::weights::BaseFiles;
+use crate::adapter::{Layout, Pool};
+use crate::backend::{Limits, Precision};
 use crate::error::{Error, Result};
-use crate::tensors::Dtype;
 
-/// Columns, and rows of weights, are padded to so many.
-const PADDING: usize = 32;
-#[cfg(any(feature = "cuda", feature = "kernel-tests"))]
-const _: () = assert!(PADDING == crate::backend::cuda::memory::PADDING);
+/// Tokens of a sequence that memory is planned for where nobody says otherwise; longer ones come
+/// in smaller batches.
+const POSITIONS: usize = 1024;
 
 /// One byte in so many is left to the driver: its own state, the kernels' code, and the ends of
 /// allocations, which it rounds up.
@@ -31,38 +31,105 @@ const MOST_ROWS: usize = 8192;
 /// vocabulary.
 const MOST_SEQUENCES: usize = 256;
 
-/// Of what the smallest batch leaves, one part in so many goes to rows, the rest to sequences.
+/// Of what the smallest batch leaves, more adapters than must be get one part in so many, if they
+/// need it. A few adapters with some hundred prompts each fill batches as well as many do, while
+/// a step of decoding reads all weights for as many tokens as there are sequences.
+const ADAPTERS_SHARE: usize = 4;
+
+/// The experts are held if they take no more than one part in so many. Else adapters are made in
+/// the host's memory, 20 of a 7B model in about a second (not run on hardware): little beside what
+/// an iteration takes, and less than it would lose with batches that are much smaller.
+const EXPERTS_SHARE: usize = 8;
+
+/// Of what is then left, one part in so many goes to rows, the rest to sequences.
 const ROWS_SHARE: usize = 4;
 
-/// The adapters that are held at once.
+/// The adapters that a run needs, and the experts of which they are made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
-    /// How many.
+    /// Adapters that are there at once, if so many fit.
     pub n_adapters: usize,
+    /// Of them, so many must fit.
+    pub n_least: usize,
     /// Numbers in all factors of one.
     pub len: usize,
-    /// The largest rank.
+    /// Their largest rank.
     pub rank: usize,
+    /// Numbers in all factors of the largest that is there alone.
+    pub len_alone: usize,
+    /// The largest rank of those that are there alone.
+    pub rank_alone: usize,
+    /// Adapters that answer a prompt together, each with a sequence of its own.
+    pub n_mixed: usize,
+    /// The pool's experts; none where no adapter is made of them.
+    pub n_experts: usize,
+    /// Bytes of one of them, as its file has it.
+    pub expert_bytes: usize,
 }
 
 impl Held {
-    /// `n_adapters` of this layout.
+    /// `n_adapters` of this layout at once, or as many as fit.
     pub fn of(layout: &Layout, n_adapters: usize) -> Self {
         let rank = layout.modules.iter().map(|module| module.rank).max().unwrap_or(0);
-        Self { n_adapters, len: layout.len, rank }
+        let n_least = n_adapters.min(1);
+        Self { n_adapters, n_least, len: layout.len, rank, ..Self::default() }
+    }
+
+    /// An adapter of each of these layouts, all at once.
+    pub fn all(layouts: &[&Layout]) -> Self {
+        let largest = layouts.iter().map(|layout| Self::of(layout, 1));
+        let largest = largest.reduce(|held, next| Self {
+            len: held.len.max(next.len),
+            rank: held.rank.max(next.rank),
+            ..held
+        });
+        let n_adapters = layouts.len();
+        Self { n_adapters, n_least: n_adapters, ..largest.unwrap_or_default() }
+    }
+
+    /// `n_adapters` that are made of a pool at once, or as many as fit.
+    pub fn made_of(pool: &Pool, n_adapters: usize) -> Self {
+        let expert_bytes = product(&[pool.layout().len, pool.dtype().n_bytes()]);
+        let n_experts = pool.experts.len();
+        Self { n_experts, expert_bytes, ..Self::of(pool.layout(), n_adapters) }
+    }
+
+    /// And at times one alone of `len` numbers, the largest rank being `rank`.
+    pub fn and_alone(self, len: usize, rank: usize) -> Self {
+        let (len, rank) = (self.len_alone.max(len), self.rank_alone.max(rank));
+        Self { len_alone: len, rank_alone: rank, ..self }
+    }
+
+    /// Bytes of `n_adapters` at once, or of what else is there at other times.
+    fn adapter_bytes(&self, footprint: &Footprint, n_adapters: usize) -> usize {
+        let n_alone = self.len_alone.min(1);
+        let alone = footprint.adapter_bytes(n_alone, self.len_alone, self.rank_alone);
+        let mixed = footprint.beside_bytes(self.n_mixed, self.len, self.rank);
+        footprint.adapter_bytes(n_adapters, self.len, self.rank).max(alone).max(mixed)
+    }
+
+    /// Activations of a row, whichever adapters are there.
+    fn row_bytes(&self, footprint: &Footprint) -> usize {
+        let at_once = footprint.row_bytes(self.rank, self.n_adapters.max(self.n_mixed));
+        at_once.max(footprint.row_bytes(self.rank_alone, 1))
+    }
+
+    /// Bytes of all experts, of the table that names them and of coefficients.
+    fn experts_bytes(&self, n_adapters: usize) -> usize {
+        let row = product(&[n_adapters, size_of::<f32>()]);
+        let each = self.expert_bytes.saturating_add(size_of::<u64>()).saturating_add(row);
+        product(&[self.n_experts, each])
     }
 }
 
 /// What a device is to hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Demand<'a> {
-    /// The decoder's sizes.
-    pub config: &'a Config,
-    /// Bytes of all its weights: [`base_bytes`].
+    /// The decoder.
+    pub footprint: Footprint<'a>,
+    /// Bytes of all its weights.
     pub base_bytes: usize,
-    /// How adapters are applied to it.
-    pub application: Application,
-    /// Those that are held at once.
+    /// The adapters that it will need.
     pub held: Held,
     /// Tokens of a sequence, prompt and answer.
     pub n_positions: usize,
@@ -73,13 +140,23 @@ pub struct Demand<'a> {
 /// How a device's memory is used.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
+    /// How exact results are.
+    pub precision: Precision,
+    /// How adapters are applied.
+    pub application: Application,
+    /// The adapters that were asked for.
+    pub held: Held,
+    /// Tokens of a sequence that it was made for.
+    pub n_positions: usize,
     /// The device's free memory.
     pub free_bytes: usize,
     /// Of it, what is left to the driver.
     pub reserve_bytes: usize,
     /// All weights, the embedding's and the output matrix's each on its own even where tied.
     pub base_bytes: usize,
-    /// Merged copies of the linears, or factors, of all adapters.
+    /// The experts; 0 where they stay in the host's memory.
+    pub experts_bytes: usize,
+    /// Merged copies of the linears, or factors, of all adapters that are there at once.
     pub adapter_bytes: usize,
     /// The rotary embedding's cosines and sines.
     pub rotary_bytes: usize,
@@ -91,29 +168,64 @@ pub struct Plan {
     pub logit_row_bytes: usize,
     /// Keys and values of one sequence.
     pub sequence_bytes: usize,
-    /// What follows: how much is done at once. `cache_bytes` are those of all sequences.
+    /// What follows: adapters that are there at once.
+    pub n_adapters: usize,
+    /// And how much is done at once. `cache_bytes` are those of all sequences.
     pub limits: Limits,
 }
 
 impl Plan {
+    /// How the base in `files` would use a device with so much free memory. Adapters are applied
+    /// as `asked`, or as suits; sequences have `n_positions` tokens, or as many as are usual.
+    pub fn of_base(
+        config: &Config,
+        files: &BaseFiles,
+        (precision, asked): (Precision, Option<Application>),
+        held: Held,
+        n_positions: Option<usize>,
+        free_bytes: usize,
+    ) -> Result<Self> {
+        let application = Application::choose(config, precision, asked)?;
+        let footprint = Footprint { config, precision, application };
+        Self::new(&Demand {
+            footprint,
+            base_bytes: footprint.base_bytes(|name, shape| files.dtype(name, shape))?,
+            held,
+            n_positions: n_positions.unwrap_or(config.max_positions.min(POSITIONS)),
+            free_bytes,
+        })
+    }
+
     /// Divides a device's memory.
     ///
     /// # Errors
-    /// The device cannot hold even one sequence and the fewest rows: every part with its size.
+    /// The device cannot hold even one sequence, the fewest rows and the fewest adapters: every
+    /// part with its size.
     pub fn new(demand: &Demand) -> Result<Self> {
-        let smallest = Self::of(demand, ROWS_STEP, cache_bytes(demand.config, demand.n_positions));
+        let Demand { footprint, held, n_positions, .. } = demand;
+        let sequences = product(&[held.n_mixed.max(1), footprint.sequence_bytes(*n_positions)]);
+        let smallest = Self::of(demand, 0, held.n_least, ROWS_STEP, sequences);
         let most = demand.free_bytes - smallest.reserve_bytes;
         let Some(left) = most.checked_sub(smallest.total_bytes()) else {
-            return Err(smallest.refusal(demand));
+            return Err(smallest.refusal());
         };
+        let each = footprint.adapter_bytes(1, held.len, held.rank).max(1);
+        let for_adapters = smallest.adapter_bytes + left / ADAPTERS_SHARE;
+        let n_adapters = (for_adapters / each).min(held.n_adapters).max(held.n_least);
+        let more_bytes = held.adapter_bytes(footprint, n_adapters) - smallest.adapter_bytes;
+        let experts_bytes = match held.experts_bytes(n_adapters) {
+            n if n <= left / EXPERTS_SHARE && held.n_experts <= MOST_EXPERTS => n,
+            _ => 0,
+        };
+        let left = left - more_bytes - experts_bytes;
         let for_rows = smallest.workspace_bytes + left / ROWS_SHARE;
         let n_steps = (1..=MOST_ROWS / ROWS_STEP)
             .rfind(|n_steps| smallest.workspace(n_steps * ROWS_STEP) <= for_rows);
         let n_rows = n_steps.unwrap_or(1) * ROWS_STEP;
         // With all rows that there may be, sequences get what is over.
         let for_rows = if n_rows == MOST_ROWS { smallest.workspace(n_rows) } else { for_rows };
-        let cache_bytes = smallest.sequence_bytes + left + smallest.workspace_bytes - for_rows;
-        Ok(Self::of(demand, n_rows, cache_bytes))
+        let cache_bytes = sequences + left + smallest.workspace_bytes - for_rows;
+        Ok(Self::of(demand, experts_bytes, n_adapters, n_rows, cache_bytes))
     }
 
     /// Bytes of all parts but the reserve.
@@ -121,26 +233,60 @@ impl Plan {
         self.parts().into_iter().fold(0, usize::saturating_add)
     }
 
-    /// Base, adapters, rotary tables, workspace, cache.
-    pub fn parts(&self) -> [usize; 5] {
-        let Self { base_bytes, adapter_bytes, rotary_bytes, workspace_bytes, .. } = *self;
-        [base_bytes, adapter_bytes, rotary_bytes, workspace_bytes, self.limits.cache_bytes]
+    /// Base, experts, adapters, rotary tables, workspace, cache.
+    pub fn parts(&self) -> [usize; 6] {
+        [
+            self.base_bytes,
+            self.experts_bytes,
+            self.adapter_bytes,
+            self.rotary_bytes,
+            self.workspace_bytes,
+            self.limits.cache_bytes,
+        ]
     }
 
-    fn of(demand: &Demand, n_rows: usize, all_cache_bytes: usize) -> Self {
-        let Demand { config, base_bytes, application, held, n_positions, free_bytes } = *demand;
-        let sequence_bytes = cache_bytes(config, n_positions);
+    /// Where adapters are made of the experts.
+    pub fn seat(&self) -> Seat {
+        if self.experts_bytes > 0 { Seat::Device } else { Seat::Host }
+    }
+
+    /// Why adapters are made in the host's memory, where there are experts to make them of.
+    pub fn concern(&self) -> Option<String> {
+        let n = self.held.n_experts;
+        let why = match readable(self.held.experts_bytes(self.n_adapters)) {
+            _ if n == 0 || self.experts_bytes > 0 => return None,
+            _ if n > MOST_EXPERTS => format!("a kernel makes them of {MOST_EXPERTS} at most"),
+            bytes => format!("{bytes} would leave too little of the device's to batches"),
+        };
+        Some(format!("adapters are made of the {n} experts in the host's memory: {why}"))
+    }
+
+    fn of(
+        demand: &Demand,
+        experts_bytes: usize,
+        n_adapters: usize,
+        n_rows: usize,
+        all_cache_bytes: usize,
+    ) -> Self {
+        let Demand { footprint, base_bytes, held, n_positions, free_bytes } = *demand;
+        let sequence_bytes = footprint.sequence_bytes(n_positions);
         let fit = all_cache_bytes / sequence_bytes.max(1);
         let mut plan = Self {
+            precision: footprint.precision,
+            application: footprint.application,
+            held,
+            n_positions,
             free_bytes,
             reserve_bytes: free_bytes / RESERVE,
             base_bytes,
-            adapter_bytes: adapter_bytes(config, application, held),
-            rotary_bytes: product(&[padded(n_positions), config.head_dim, size_of::<f32>()]),
+            experts_bytes,
+            adapter_bytes: held.adapter_bytes(&footprint, n_adapters),
+            rotary_bytes: footprint.rotary_bytes(n_positions),
             workspace_bytes: 0,
-            row_bytes: row_bytes(config, application, held),
-            logit_row_bytes: product(&[padded(config.vocab_size), size_of::<f32>()]),
+            row_bytes: held.row_bytes(&footprint),
+            logit_row_bytes: footprint.logit_row_bytes(),
             sequence_bytes,
+            n_adapters,
             limits: Limits {
                 prefill_rows: n_rows,
                 logit_rows: n_rows.min(MOST_SEQUENCES),
@@ -160,65 +306,30 @@ impl Plan {
         product(&[n_rows, self.row_bytes]).saturating_add(logits)
     }
 
-    fn refusal(&self, demand: &Demand) -> Error {
-        let [base, adapters, rotary, workspace, cache] = self.parts().map(readable);
+    fn refusal(&self) -> Error {
+        let [base, _, adapters, rotary, workspace, cache] = self.parts().map(readable);
         let needed = self.total_bytes().saturating_add(self.reserve_bytes);
-        let adapters = match demand.held.n_adapters {
+        let adapters = match self.n_adapters.max(self.held.n_mixed) {
             0 => String::new(),
             1 => format!("one adapter {adapters}, "),
             n => format!("{n} adapters {adapters}, "),
         };
+        let sequences = match self.held.n_mixed {
+            0 | 1 => "one sequence".to_owned(),
+            n => format!("{n} sequences"),
+        };
         Error::Usage(format!(
             "the device's memory is too small: the base takes {base}, {adapters}the rotary tables \
-             {rotary}, the workspace of {} rows {workspace}, the key-value cache of one sequence \
-             of {} tokens {cache}, and {} stay free for the driver; the device has {} free, {} \
-             are missing",
+             {rotary}, the workspace of {} rows {workspace}, the key-value cache of {sequences} of \
+             {} tokens {cache}, and {} stay free for the driver; the device has {} free, {} are \
+             missing",
             self.limits.prefill_rows,
-            demand.n_positions,
+            self.n_positions,
             readable(self.reserve_bytes),
             readable(self.free_bytes),
             readable(needed - self.free_bytes),
         ))
     }
-}
-
-/// Bytes of all weights on a device; `dtype_of` tells the type of the tensor of a name and shape.
-pub fn base_bytes(
-    config: &Config,
-    keep: Keep,
-    dtype_of: impl Fn(&str, &[usize]) -> Result<Dtype>,
-) -> Result<usize> {
-    let Config { dim, vocab_size, .. } = *config;
-    let norms = product(&[2 * config.n_layers + 1, dim, size_of::<f32>()]);
-    let embedding_name = "model.embed_tokens.weight";
-    let embedding = dtype_of(embedding_name, &[vocab_size, dim])?;
-    let output = match config.output {
-        Output::Tied => embedding,
-        Output::Separate => dtype_of("lm_head.weight", &[vocab_size, dim])?,
-    };
-    let mut n_bytes = norms
-        .saturating_add(product(&[vocab_size, dim, embedding.n_bytes()]))
-        .saturating_add(weights_bytes(dim, &[vocab_size], keep.storage(&[output])));
-    for layer_idx in 0..config.n_layers {
-        for linear_idxs in PRODUCTS {
-            let mut dtypes = Vec::with_capacity(linear_idxs.len());
-            for linear_idx in linear_idxs {
-                let name = format!("model.layers.{layer_idx}.{}.weight", LINEARS[*linear_idx]);
-                let (n_out, n_in) = sizes(config, *linear_idx);
-                dtypes.push(dtype_of(&name, &[n_out, n_in])?);
-            }
-            let of_product = product_bytes(config, linear_idxs, keep.storage(&dtypes));
-            n_bytes = n_bytes.saturating_add(of_product);
-        }
-    }
-    Ok(n_bytes)
-}
-
-/// Bytes of the key-value cache of a sequence of `n_positions`.
-pub fn cache_bytes(config: &Config, n_positions: usize) -> usize {
-    let per_head = config.head_dim.saturating_add(padded(config.head_dim));
-    let heads = [config.n_layers, config.n_kv_heads, per_head];
-    product(&[product(&heads), padded(n_positions), size_of::<f32>()])
 }
 
 /// A number of bytes as a person says it: "17.4 GiB".
@@ -230,73 +341,4 @@ pub fn readable(n_bytes: usize) -> String {
         _ => (0x4000_0000, "GiB"),
     };
     format!("{:.1} {name}", n_bytes as f64 / f64::from(unit))
-}
-
-/// Merged: each adapter's copy of the linears, and the factors of the one that is being added.
-fn adapter_bytes(config: &Config, application: Application, held: Held) -> usize {
-    let factors = product(&[held.len, size_of::<f32>()]);
-    match application {
-        Application::Unmerged => product(&[held.n_adapters, factors]),
-        Application::Merged if held.n_adapters == 0 => 0,
-        Application::Merged => {
-            let of_layer = PRODUCTS.iter().map(|idxs| product_bytes(config, idxs, Dtype::F32));
-            let of_layer = of_layer.fold(0, usize::saturating_add);
-            product(&[held.n_adapters, config.n_layers, of_layer]).saturating_add(factors)
-        }
-    }
-}
-
-/// What `model::forward::State` keeps of a row, with what stands beside it in `backend::cuda`.
-fn row_bytes(config: &Config, application: Application, held: Held) -> usize {
-    let (dim, q_dim) = (padded(config.dim), padded(product(&[config.n_heads, config.head_dim])));
-    let side_by_side = |linear_idxs: &[usize]| {
-        linear_idxs.iter().map(|idx| padded(sizes(config, *idx).0)).fold(0, usize::saturating_add)
-    };
-    let rank = match application {
-        Application::Unmerged => padded(held.rank),
-        Application::Merged => 0,
-    };
-    let values = [
-        // x and attended, and the rows of each that wait: these grow to twice what is wanted, and
-        // change places with the others; while one grows, it is there in both sizes.
-        product(&[4, dim.saturating_add(q_dim)]),
-        dim.max(q_dim),
-        product(&[2, dim]), // normed, out
-        side_by_side(PRODUCTS[0]),
-        side_by_side(PRODUCTS[2]),
-        rank, // A x
-    ];
-    // Token, and twice slot, position, adapter and a tile of three; the result in f64.
-    const INTS: usize = (1 + 2 * (3 + 3)) * size_of::<i32>() + size_of::<f64>();
-    let values = values.into_iter().fold(0, usize::saturating_add);
-    product(&[values, size_of::<f32>()]).saturating_add(INTS)
-}
-
-fn product_bytes(config: &Config, linear_idxs: &[usize], storage: Dtype) -> usize {
-    let n_in = sizes(config, linear_idxs[0]).1;
-    let n_out: Vec<usize> = linear_idxs.iter().map(|idx| sizes(config, *idx).0).collect();
-    weights_bytes(n_in, &n_out, storage)
-}
-
-/// Matrices one below the other, each padded; rows begin at multiples of 16 bytes.
-fn weights_bytes(n_in: usize, n_out: &[usize], storage: Dtype) -> usize {
-    let n_rows = n_out.iter().map(|n_out| padded(*n_out)).fold(0, usize::saturating_add);
-    let row_bytes = up_to(product(&[n_in, storage.n_bytes()]), 16);
-    product(&[n_rows, row_bytes])
-}
-
-fn padded(n: usize) -> usize {
-    up_to(n, PADDING)
-}
-
-fn up_to(n: usize, multiple: usize) -> usize {
-    n.checked_next_multiple_of(multiple).unwrap_or(usize::MAX)
-}
-
-fn product(factors: &[usize]) -> usize {
-    // A factor of zero first, or the order would matter where others saturate.
-    if factors.contains(&0) {
-        return 0;
-    }
-    factors.iter().fold(1, |product, factor| product.saturating_mul(*factor))
 }

@@ -1,9 +1,9 @@
 //! The decoder: configuration, weights, forward pass, decoding, tokenizer and chat template.
 //!
 //! Start at `forward`: one straight list of steps, whatever the device. `config` says what the
-//! model is, `weights` where its matrices come from, `lora` how adapters enter, `decode` how
-//! prompts become answers, `mixture` how several adapters answer together; `decoder` holds all.
-//! `memory` counts what that takes of a GPU.
+//! model is, `weights` where its matrices come from, `lora` how adapters enter, `experts` how they
+//! are made of a pool, `decode` how prompts become answers, `mixture` how several adapters answer
+//! together; `decoder` holds all. `footprint` counts what that takes of a GPU, `memory` plans it.
 //! [`Model`] is a decoder on the device that was chosen.
 
 pub mod chat;
@@ -11,7 +11,9 @@ pub mod config;
 pub mod decode;
 pub mod decoder;
 pub mod embed;
+pub mod experts;
 mod fields;
+pub mod footprint;
 pub mod forward;
 pub mod locate;
 pub mod lora;
@@ -22,7 +24,7 @@ pub mod weights;
 
 use std::path::{Path, PathBuf};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Layout, Pool};
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::device::Cpu;
 #[cfg(feature = "cuda")]
@@ -36,15 +38,17 @@ use decode::{Generated, Job, Report, TextJob};
 pub use decoder::Application;
 use decoder::Decoder;
 use embed::EmbedJob;
+use experts::Seat;
 use lora::Places;
+use memory::Held;
 #[cfg(feature = "cuda")]
-use memory::{Demand, Held, Plan, base_bytes};
+use memory::Plan;
 use mixture::{MixedJob, MixedText};
 #[cfg(feature = "cuda")]
 use weights::BaseFiles;
 
-/// Bytes that the adapters under evaluation may take together.
-pub const ADAPTED_BYTES: usize = 1 << 30;
+/// Bytes that the adapters under evaluation on the CPU may take together.
+const ADAPTED_BYTES: usize = 1 << 30;
 
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +64,23 @@ pub enum Device {
 pub struct Model {
     /// Its sizes and choices.
     pub config: Config,
+    isa: Isa,
     on: On,
 }
 
 enum On {
     Cpu(Decoder<Cpu>),
     #[cfg(feature = "cuda")]
-    Cuda(Decoder<Cuda<Gpu>>),
+    Cuda(Decoder<Cuda<Gpu>>, Box<Plan>),
+}
+
+/// The experts of a pool, ready to become adapters on the device of a model.
+pub struct Experts(ExpertsOn);
+
+enum ExpertsOn {
+    Cpu(experts::Experts<Cpu>),
+    #[cfg(feature = "cuda")]
+    Cuda(experts::Experts<Cuda<Gpu>>),
 }
 
 /// The linears as the adapters of a set make them.
@@ -86,7 +100,7 @@ macro_rules! on_device {
         match &$model.on {
             On::Cpu($decoder) => $result,
             #[cfg(feature = "cuda")]
-            On::Cuda($decoder) => $result,
+            On::Cuda($decoder, _) => $result,
         }
     };
     ($model:expr, $adapted:expr, ($decoder:ident, $set:ident) => $result:expr) => {
@@ -97,9 +111,9 @@ macro_rules! on_device {
                 $result
             }
             #[cfg(feature = "cuda")]
-            (On::Cuda($decoder), AdaptedOn::Cuda($set)) => $result,
+            (On::Cuda($decoder, _), AdaptedOn::Cuda($set)) => $result,
             #[cfg(feature = "cuda")]
-            (On::Cuda($decoder), AdaptedOn::Base) => {
+            (On::Cuda($decoder, _), AdaptedOn::Base) => {
                 let $set = &lora::Adapted::Base;
                 $result
             }
@@ -126,28 +140,114 @@ impl Adapted {
     }
 }
 
+impl Experts {
+    /// The experts as they are mapped.
+    pub fn pool(&self) -> &Pool {
+        match &self.0 {
+            ExpertsOn::Cpu(experts) => &experts.pool,
+            #[cfg(feature = "cuda")]
+            ExpertsOn::Cuda(experts) => &experts.pool,
+        }
+    }
+
+    /// Where their modules are in the decoder.
+    pub fn places(&self) -> &Places {
+        match &self.0 {
+            ExpertsOn::Cpu(experts) => &experts.places,
+            #[cfg(feature = "cuda")]
+            ExpertsOn::Cuda(experts) => &experts.places,
+        }
+    }
+
+    /// The adapter at a location, in the host's memory.
+    pub fn adapter(&self, location: &[f64]) -> Adapter {
+        match &self.0 {
+            ExpertsOn::Cpu(experts) => experts.adapter(location),
+            #[cfg(feature = "cuda")]
+            ExpertsOn::Cuda(experts) => experts.adapter(location),
+        }
+    }
+}
+
 impl Model {
     /// Opens a directory in Hugging Face layout: config.json and safetensors weights. Adapters are
-    /// applied as measures best at the model's size, unless `application` says how.
+    /// applied as measures best at the model's size, unless `application` says how; a device's
+    /// memory is planned for those that are `held`.
     pub fn open(
         dir: &Path,
         device: Device,
         isa: Isa,
         application: Option<Application>,
+        #[cfg_attr(not(feature = "cuda"), allow(unused_variables))] held: Held,
     ) -> Result<Self> {
         match device {
             Device::Cpu => {
                 let decoder = Decoder::open(dir, Cpu { isa }, application)?;
-                Ok(Self { config: decoder.config.clone(), on: On::Cpu(decoder) })
+                Ok(Self { config: decoder.config.clone(), isa, on: On::Cpu(decoder) })
             }
             #[cfg(feature = "cuda")]
             Device::Cuda(precision) => {
                 let gpu = Gpu::open()?;
-                let limits = planned(dir, &gpu, precision, application)?.limits;
-                let decoder = Decoder::open(dir, Cuda::new(gpu, precision, limits), application)?;
-                Ok(Self { config: decoder.config.clone(), on: On::Cuda(decoder) })
+                let (config, files) = (Config::open(dir)?, BaseFiles::open(dir)?);
+                let how = (precision, application);
+                let plan = Plan::of_base(&config, &files, how, held, None, gpu.free_bytes()?)?;
+                let cuda = Cuda::new(gpu, precision, plan.limits);
+                let decoder = Decoder::open(dir, cuda, application)?;
+                Ok(Self { config, isa, on: On::Cuda(decoder, Box::new(plan)) })
             }
         }
+    }
+
+    /// Makes the experts ready to become adapters, on the device if its memory was planned for
+    /// them.
+    pub fn experts(&self, pool: Pool, places: Places) -> Result<Experts> {
+        Ok(Experts(match &self.on {
+            On::Cpu(decoder) => {
+                ExpertsOn::Cpu(decoder.experts(pool, places, Seat::Host, self.isa)?)
+            }
+            #[cfg(feature = "cuda")]
+            On::Cuda(decoder, plan) => {
+                ExpertsOn::Cuda(decoder.experts(pool, places, plan.seat(), self.isa)?)
+            }
+        }))
+    }
+
+    /// Why adapters will be made in the host's memory, where they might be made on a device.
+    pub fn concern(&self) -> Option<String> {
+        match &self.on {
+            On::Cpu(_) => None,
+            #[cfg(feature = "cuda")]
+            On::Cuda(_, plan) => plan.concern(),
+        }
+    }
+
+    /// How many adapters of this layout are measured at once, for the memory they take.
+    pub fn at_once(&self, layout: &Layout) -> usize {
+        match &self.on {
+            On::Cpu(decoder) => {
+                let adapter_bytes = layout.len * size_of::<f32>();
+                let each = decoder.adapted_bytes() + 2 * adapter_bytes;
+                (ADAPTED_BYTES / each.max(1)).max(1)
+            }
+            #[cfg(feature = "cuda")]
+            On::Cuda(_, plan) => plan.n_adapters.max(1),
+        }
+    }
+
+    /// The linears as the adapters at these locations make them, each a row of coefficients over
+    /// the experts.
+    pub fn adapt_at(&self, experts: &Experts, locations: &[&[f64]]) -> Result<Adapted> {
+        Ok(Adapted(match (&self.on, &experts.0) {
+            (On::Cpu(decoder), ExpertsOn::Cpu(experts)) => {
+                AdaptedOn::Cpu(decoder.adapt_at(experts, locations)?)
+            }
+            #[cfg(feature = "cuda")]
+            (On::Cuda(decoder, _), ExpertsOn::Cuda(experts)) => {
+                AdaptedOn::Cuda(decoder.adapt_at(experts, locations)?)
+            }
+            #[cfg(feature = "cuda")]
+            _ => panic!("experts on another device than the model"),
+        }))
     }
 
     /// The linears as each of the adapters, which have one layout, makes them.
@@ -155,7 +255,7 @@ impl Model {
         Ok(Adapted(match &self.on {
             On::Cpu(decoder) => AdaptedOn::Cpu(decoder.adapt(places, adapters)?),
             #[cfg(feature = "cuda")]
-            On::Cuda(decoder) => AdaptedOn::Cuda(decoder.adapt(places, adapters)?),
+            On::Cuda(decoder, _) => AdaptedOn::Cuda(decoder.adapt(places, adapters)?),
         }))
     }
 
@@ -164,7 +264,7 @@ impl Model {
         Ok(Adapted(match &self.on {
             On::Cpu(decoder) => AdaptedOn::Cpu(decoder.adapt_beside(places, adapters)?),
             #[cfg(feature = "cuda")]
-            On::Cuda(decoder) => AdaptedOn::Cuda(decoder.adapt_beside(places, adapters)?),
+            On::Cuda(decoder, _) => AdaptedOn::Cuda(decoder.adapt_beside(places, adapters)?),
         }))
     }
 
@@ -237,32 +337,4 @@ impl Model {
     pub fn mean_hidden(&self, jobs: &[EmbedJob], batch: Option<usize>) -> Result<Vec<Vec<f64>>> {
         on_device!(self, decoder => embed::mean_hidden(decoder, jobs, batch))
     }
-}
-
-/// Tokens of a sequence that a GPU's memory is planned for; longer ones come in smaller batches.
-#[cfg(feature = "cuda")]
-const PLANNED_POSITIONS: usize = 1024;
-
-/// How a GPU's memory will be used, before any of it is.
-#[cfg(feature = "cuda")]
-fn planned(
-    dir: &Path,
-    gpu: &Gpu,
-    precision: Precision,
-    application: Option<Application>,
-) -> Result<Plan> {
-    let (config, files) = (Config::open(dir)?, BaseFiles::open(dir)?);
-    let application = match precision {
-        Precision::Exact => application.unwrap_or_else(|| Application::suited(&config)),
-        Precision::Fast => Application::Unmerged,
-    };
-    let keep = application.keep();
-    Plan::new(&Demand {
-        config: &config,
-        application,
-        held: Held::default(),
-        n_positions: config.max_positions.min(PLANNED_POSITIONS),
-        base_bytes: base_bytes(&config, keep, |name, shape| files.dtype(name, shape))?,
-        free_bytes: gpu.free_bytes()?.saturating_sub(ADAPTED_BYTES),
-    })
 }

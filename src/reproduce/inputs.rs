@@ -1,29 +1,28 @@
 //! What a table is computed from, opened and checked: base model, experts, the adapter of merged
-//! data, and the SHA-256 of every file.
+//! data, and the SHA-256 of every file; and what of it a device will hold.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::methods::space;
 use super::nearness::Nearness;
 use crate::adapter::{Expert, Pool};
-use crate::backend::cpu::Isa;
+use crate::baseline::merge::full_rank;
 use crate::error::{Error, Result};
 use crate::files::sha256;
+use crate::model::Experts;
 use crate::model::lora::Places;
+use crate::model::memory::Held;
 use crate::run::evaluate::{Base, Options};
 use crate::run::fingerprint::hashes;
-use crate::suite::{Method, Suite};
+use crate::suite::{Method, Scale, Space, Suite};
 use crate::task::Task;
 use crate::testbed::{Inventory, Testbed};
 
 /// Experts and their place in the base model.
 pub struct Inputs {
-    /// The instruction set.
-    pub isa: Isa,
     /// The experts.
-    pub pool: Pool,
-    /// Where the experts' modules are in the decoder.
-    pub places: Places,
+    pub experts: Experts,
     /// The adapter of merged data, with its own places.
     pub data_merge: Option<(Expert, Places)>,
     /// What tells how near the experts are to a question.
@@ -44,6 +43,7 @@ impl Inputs {
         suite: &Suite,
         found: &Inventory,
         base_dir: &Path,
+        scale: Scale,
         options: Options,
     ) -> Result<(Self, Base)> {
         let n_experts = found.experts.len();
@@ -53,11 +53,12 @@ impl Inputs {
         }
         let open = |path: &PathBuf| Expert::open(path);
         let pool = Pool::from_experts(found.experts.iter().map(open).collect::<Result<_>>()?)?;
-        let base = Base::open(base_dir, options)?;
+        let data_merge = found.data_merge.as_deref().map(Expert::open).transpose()?;
+        let held = held(suite, scale, &pool, data_merge.as_ref());
+        let base = Base::open(base_dir, options, held)?;
         let places = Places::find(pool.layout(), &base.model.config, &found.experts[0])?;
-        let data_merge = found.data_merge.as_ref().map(|dir| {
-            let expert = Expert::open(dir)?;
-            let places = Places::find(expert.layout(), &base.model.config, dir)?;
+        let data_merge = data_merge.map(|expert| {
+            let places = Places::find(expert.layout(), &base.model.config, expert.dir())?;
             Ok((expert, places))
         });
         let data_merge = data_merge.transpose()?;
@@ -70,16 +71,13 @@ impl Inputs {
                 hashed("data-merge", files.iter().map(|name| expert.dir().join(name)))?
             }
         };
-        let isa = options.isa;
         let nearness = found.nearness.as_ref();
         let nearness_sha256 =
             nearness.map(|files| hashed("nearness", Nearness::files(files).iter().cloned()));
         let nearness_sha256 = nearness_sha256.transpose()?.unwrap_or_default();
         let nearness = nearness.map(|files| Nearness::open(files, &pool.names())).transpose()?;
         let inputs = Self {
-            isa,
-            pool,
-            places,
+            experts: base.model.experts(pool, places)?,
             data_merge,
             nearness,
             sha256,
@@ -87,6 +85,11 @@ impl Inputs {
             nearness_sha256,
         };
         Ok((inputs, base))
+    }
+
+    /// The experts as they are mapped.
+    pub fn pool(&self) -> &Pool {
+        self.experts.pool()
     }
 
     /// The SHA-256 of the files that `method` reads besides base and experts.
@@ -104,6 +107,27 @@ impl Inputs {
         let is_asked = suite.rows.iter().any(|row| matches!(row.method, Method::Cbtm { .. }));
         self.nearness.as_ref().filter(|_| is_asked).map_or(Ok(()), |found| found.check(task))
     }
+}
+
+/// The adapters that the suite's rows need: a swarm's, and those that some rows make.
+fn held(suite: &Suite, scale: Scale, pool: &Pool, data_merge: Option<&Expert>) -> Held {
+    let (layout, n_experts) = (pool.layout(), pool.experts.len());
+    let mut held = Held::made_of(pool, suite.sizes(scale).particles.max(n_experts));
+    if let Some(merged) = data_merge.map(|expert| Held::of(expert.layout(), 1)) {
+        held = held.and_alone(merged.len, merged.rank);
+    }
+    for method in suite.rows.iter().map(|row| &row.method) {
+        held = match (space(method), method) {
+            (_, Method::Cbtm { .. }) => Held { n_mixed: n_experts, ..held },
+            (Space::Factor, _) => held,
+            (Space::Delta, Method::DareTies { .. }) | (Space::Full, _) => {
+                let whole = full_rank(layout).map(|layout| Held::of(&layout, 1));
+                whole.map_or(held, |whole| held.and_alone(whole.len, whole.rank))
+            }
+            (Space::Delta, _) => held.and_alone(n_experts * held.len, n_experts * held.rank),
+        };
+    }
+    held
 }
 
 /// The SHA-256 of a task's files, by their role in column `name`.

@@ -173,23 +173,30 @@ fn voted(vote: Vote, scores: &[Score], utilities: &[f64]) -> Measured {
     Measured { utility: scores.iter().sum::<f64>() / n_questions as f64, scores }
 }
 
-/// Where the method mixes; the swarm, and methods that mix nothing, use factors.
+/// How the job's method makes adapters of its candidates.
 fn making(job: &Job) -> Making {
-    let (mut rescale, mut space) = (Rescale::Density, Space::Factor);
-    match &job.method {
-        Method::UniformSoup { space: own }
-        | Method::Slerp { space: own, .. }
-        | Method::ModelStocks { space: own, .. }
-        | Method::GreedySoup { space: own, .. }
-        | Method::PackOfLlms { space: own, .. }
-        | Method::EvolMerge { space: own, .. }
-        | Method::LoraHub { space: own, .. } => space = *own,
-        Method::DareTies { space: own, rescale: by, .. } => (space, rescale) = (*own, *by),
+    let rescale = match &job.method {
+        Method::DareTies { rescale, .. } => *rescale,
+        _ => Rescale::Density,
+    };
+    Making { space: space(&job.method), rescale, seed: job.seed.unwrap_or_default() }
+}
+
+/// Where the method mixes; the swarm, and methods that mix nothing, use factors.
+pub fn space(method: &Method) -> Space {
+    match method {
+        Method::UniformSoup { space }
+        | Method::Slerp { space, .. }
+        | Method::ModelStocks { space, .. }
+        | Method::GreedySoup { space, .. }
+        | Method::PackOfLlms { space, .. }
+        | Method::EvolMerge { space, .. }
+        | Method::LoraHub { space, .. }
+        | Method::DareTies { space, .. } => *space,
         Method::BestSingle
         | Method::DataMerge
         | Method::PredictionMerge { .. }
         | Method::Cbtm { .. }
-        | Method::ModelSwarms { .. } => {}
+        | Method::ModelSwarms { .. } => Space::Factor,
     }
-    Making { space, rescale, seed: job.seed.unwrap_or_default() }
 }

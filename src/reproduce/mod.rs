@@ -100,7 +100,8 @@ pub fn reproduce(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Results
     let ready = find(request, say)?;
     let plan = Plan::new(suite, *scale, &ready.found, &request.seeds())?;
     let folder = cells::folder(&request.out)?;
-    let (inputs, base) = Inputs::open(testbed, suite, &ready.found, &ready.base, request.options)?;
+    let (found, options) = (&ready.found, request.options);
+    let (inputs, base) = Inputs::open(testbed, suite, found, &ready.base, *scale, options)?;
     let columns = columns(plan, &ready.found, &inputs, &folder)?;
 
     let mut evaluator = Evaluator::new(base, ready.first_task, request.options.batch);
@@ -159,7 +160,7 @@ fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Ready> {
 
 /// The columns of the plan, with the cells that are known already.
 fn columns(plan: Plan, found: &Inventory, inputs: &Inputs, folder: &Path) -> Result<Vec<Column>> {
-    let experts: Vec<String> = inputs.pool.names().into_iter().map(String::from).collect();
+    let experts: Vec<String> = inputs.pool().names().into_iter().map(String::from).collect();
     let mut columns = Vec::new();
     for (column, task) in plan.columns.into_iter().zip(&found.tasks) {
         let sha256 = task.as_ref().map(|task| inputs::task_hashes(&column.task, task));
@@ -216,7 +217,7 @@ fn compute(
                 continue;
             }
         };
-        let done = methods::compute(&job, inputs.pool.layout(), &mut judge)?;
+        let done = methods::compute(&job, inputs.pool().layout(), &mut judge)?;
         let calls = done.utilities.len() as u64;
         let (test, test_scores) = match done.test {
             Some(measured) => (Some(measured.utility), measured.scores),
@@ -273,7 +274,7 @@ fn finish(
         sizes: suite.sizes(request.scale).clone(),
         search: suite.search.clone(),
         grid: suite.grid.clone(),
-        experts: inputs.pool.names().into_iter().map(String::from).collect(),
+        experts: inputs.pool().names().into_iter().map(String::from).collect(),
         sha256,
         missing: found.missing,
         rows: suite.rows.clone(),

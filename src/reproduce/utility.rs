@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::inputs::Inputs;
-use crate::adapter::{Adapter, Expert, ModuleLayout, materialise};
+use crate::adapter::{Adapter, Expert, ModuleLayout};
 use crate::baseline::merge::{
     self, BaseOf, DareTies, Divide, Election, Grain, Masks, Merged, Ties, merge, merge_layers,
 };
@@ -14,7 +14,7 @@ use crate::model::Adapted;
 use crate::model::lora::Places;
 use crate::model::mixture::Share;
 use crate::model::weights::BaseFiles;
-use crate::run::candidates::{Candidates, at_once};
+use crate::run::candidates::Candidates;
 use crate::run::evaluate::Evaluator;
 use crate::suite::{Rescale, Space};
 use crate::task::{Score, Split};
@@ -74,7 +74,12 @@ impl<'a> Judge<'a> {
 
     /// n.
     pub fn n_experts(&self) -> usize {
-        self.inputs.pool.experts.len()
+        self.inputs.pool().experts.len()
+    }
+
+    /// Adapters of the pool's layout that are measured at once.
+    fn at_once(&self) -> usize {
+        self.evaluator.base.model.at_once(self.inputs.pool().layout())
     }
 
     /// How many examples `split` has.
@@ -119,12 +124,11 @@ impl<'a> Judge<'a> {
                 other => others.push((key, other)),
             }
         }
-        let Inputs { isa, pool, .. } = self.inputs;
-        let n_together = at_once(&self.evaluator.base.model, pool.layout());
+        let (pool, n_together) = (self.inputs.pool(), self.at_once());
         for group in rows.chunks(n_together) {
-            let locations: Vec<&[f64]> = group.iter().map(|(_, row)| *row).collect();
-            let adapters = materialise(*isa, pool, &locations);
-            let scores = self.in_pool(&adapters, split)?;
+            let rows: Vec<&[f64]> = group.iter().map(|(_, row)| *row).collect();
+            let candidates = Candidates::Locations { experts: &self.inputs.experts, rows: &rows };
+            let scores = self.evaluator.scores(&candidates, split)?;
             self.remember(split, group.iter().map(|(key, _)| *key), &scores);
         }
         for group in layered.chunks(n_together) {
@@ -146,9 +150,9 @@ impl<'a> Judge<'a> {
     pub fn expert_scores(&mut self, split: Split) -> Result<&[Score]> {
         if self.experts[at(split)].is_none() {
             let n_experts = self.n_experts();
-            let experts = &self.inputs.pool.experts;
+            let experts = &self.inputs.pool().experts;
             let mut scores = Vec::with_capacity(n_experts);
-            for group in experts.chunks(at_once(&self.evaluator.base.model, experts[0].layout())) {
+            for group in experts.chunks(self.at_once()) {
                 let adapters: Vec<Adapter> = group.iter().map(Expert::to_adapter).collect();
                 scores.extend(self.in_pool(&adapters, split)?);
             }
@@ -159,9 +163,9 @@ impl<'a> Judge<'a> {
 
     /// How unlikely each expert finds the validation prompts, `(n)`.
     pub fn prompt_losses(&self) -> Result<Vec<f64>> {
-        let experts = &self.inputs.pool.experts;
+        let experts = &self.inputs.pool().experts;
         let mut losses = Vec::with_capacity(experts.len());
-        for group in experts.chunks(at_once(&self.evaluator.base.model, experts[0].layout())) {
+        for group in experts.chunks(self.at_once()) {
             let adapters: Vec<Adapter> = group.iter().map(Expert::to_adapter).collect();
             losses.extend(self.evaluator.prompt_losses(&self.pool_candidates(&adapters))?);
         }
@@ -220,10 +224,10 @@ impl<'a> Judge<'a> {
     /// All experts at once; where their copies of the linears would take too much memory together,
     /// they are applied beside the base's.
     fn adapted_experts(&self) -> Result<Adapted> {
-        let Inputs { pool, places, .. } = self.inputs;
-        let model = &self.evaluator.base.model;
-        let fits = pool.experts.len() <= at_once(model, pool.layout());
-        let experts: Vec<Adapter> = pool.experts.iter().map(Expert::to_adapter).collect();
+        let (model, places) = (&self.evaluator.base.model, self.inputs.experts.places());
+        let fits = self.n_experts() <= self.at_once();
+        let experts: Vec<Adapter> =
+            self.inputs.pool().experts.iter().map(Expert::to_adapter).collect();
         let experts: Vec<&Adapter> = experts.iter().collect();
         if fits { model.adapt(places, &experts) } else { model.adapt_beside(places, &experts) }
     }
@@ -240,8 +244,8 @@ impl<'a> Judge<'a> {
     }
 
     fn pool_candidates<'b>(&'b self, adapters: &'b [Adapter]) -> Candidates<'b> {
-        let pool = &self.inputs.pool;
-        let (places, config) = (&self.inputs.places, pool.experts[0].config());
+        let (pool, places) = (self.inputs.pool(), self.inputs.experts.places());
+        let config = pool.experts[0].config();
         Candidates::Adapters { adapters, places, config, dtype: pool.dtype() }
     }
 
@@ -251,7 +255,7 @@ impl<'a> Judge<'a> {
     }
 
     fn merged(&self, merged: &Merged, split: Split) -> Result<Score> {
-        let source = self.inputs.pool.experts[0].dir();
+        let source = self.inputs.pool().experts[0].dir();
         let config = &self.evaluator.base.model.config;
         let places = Places::find(&merged.adapter.layout, config, source)?;
         let candidates = Candidates::Adapters {
@@ -293,7 +297,7 @@ impl<'a> Judge<'a> {
                 panic!("{candidate:?} is no merge of experts")
             }
         };
-        let pool = &self.inputs.pool.experts;
+        let pool = &self.inputs.pool().experts;
         let experts: Vec<Expert> =
             experts.iter().map(|&idx| Expert::open(pool[idx].dir())).collect::<Result<_>>()?;
         match making.space {

@@ -14,10 +14,11 @@ use crate::error::{Error, Result};
 use crate::model::chat::ChatTemplate;
 use crate::model::config::eos_ids;
 use crate::model::decode::{Job, Report, TextJob};
+use crate::model::memory::Held;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::{Adapted, Application, Device, Model};
 use crate::task::pad_as_authors;
-use crate::task::{Answers, LogLikelihood, PromptForm, Score, ScoredText, Split, Task, Work};
+use crate::task::{Answers, Kind, LogLikelihood, PromptForm, Score, ScoredText, Split, Task, Work};
 
 /// A base model with its tokenizer, ready to answer.
 pub struct Base {
@@ -44,10 +45,15 @@ pub struct Options {
 }
 
 impl Base {
-    /// Opens a directory in Hugging Face layout.
-    pub fn open(dir: &Path, options: Options) -> Result<Self> {
+    /// Opens a directory in Hugging Face layout; a device's memory is planned for the adapters
+    /// that are `held`.
+    pub fn open(dir: &Path, options: Options, held: Held) -> Result<Self> {
         let tokenizer = Tokenizer::open(dir)?;
-        let model = Model::open(dir, options.device, options.isa, options.application)?;
+        let Options { device, isa, application, .. } = options;
+        let model = Model::open(dir, device, isa, application, held)?;
+        if let Some(concern) = model.concern() {
+            eprintln!("{concern}");
+        }
         let eos = eos_ids(dir, &model.config)?;
         Ok(Self { model, tokenizer, eos, dir: dir.to_path_buf() })
     }
@@ -142,10 +148,15 @@ impl Evaluator {
 
     /// The score of every candidate, in order.
     pub fn scores(&self, candidates: &Candidates, split: Split) -> Result<Vec<Score>> {
-        let adapted = candidates.adapted(&self.base.model)?;
-        let mut scores: Vec<Vec<Score>> = vec![Vec::new(); adapted.n_adapters()];
+        // A command is given folders, and does not ask the model.
+        let asks = self.task.parts.iter().any(|part| part.kind != Kind::Command);
+        let adapted = match asks {
+            true => candidates.adapted(&self.base.model)?,
+            false => Adapted::base(),
+        };
+        let mut scores: Vec<Vec<Score>> = vec![Vec::new(); candidates.n()];
         for part in &self.task.parts {
-            let works = vec![part.work(split)?; adapted.n_adapters()];
+            let works = vec![part.work(split)?; candidates.n()];
             let first = self.answers(candidates, &adapted, works)?;
             let second = first.iter().map(|first| part.follow_up(split, first));
             let second: Option<Vec<Work>> = second.collect();
@@ -195,7 +206,7 @@ impl Evaluator {
             Some(Work::LogLikelihood(texts)) => self.log_likelihoods(adapted, texts),
             Some(Work::Command { program, directory }) => {
                 let run = |dir: &Path| printed(program, directory, Input::Adapter(dir));
-                (0..adapted.n_adapters()).map(|idx| candidates.with_saved(idx, run)).collect()
+                (0..candidates.n()).map(|idx| candidates.with_saved(idx, run)).collect()
             }
             Some(Work::Rate { .. }) => works.iter().map(rate).collect(),
         }

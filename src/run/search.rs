@@ -6,19 +6,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::candidates::{Candidates, at_once};
+use super::candidates::Candidates;
 use super::evaluate::{Base, Evaluator, Options};
 use super::fingerprint::{RunFile, hashes, prepare_directory};
 use super::progress::{Progress, Source};
 use super::table::{Results, Row};
-use crate::adapter::{Adapter, Pool, materialise, materialise_into, save};
-use crate::backend::cpu::Isa;
+use crate::adapter::{Adapter, Pool, save};
 use crate::backend::cpu::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::mode::Mode;
+use crate::model::Experts;
 use crate::model::locate::locate;
 use crate::model::lora::Places;
+use crate::model::memory::Held;
 use crate::swarm::settings::{Settings, State};
 use crate::swarm::{
     Coefficients, Header, IterationRecord, Journal, Outcome, Search, Space, Start, Weights,
@@ -49,36 +50,52 @@ pub struct Request {
 
 /// Everything that a search reads, opened and checked.
 pub struct Inputs {
-    pool: Pool,
-    places: Places,
+    experts: Experts,
     evaluator: Evaluator,
-    isa: Isa,
 }
 
 impl Inputs {
     /// Opens the inputs and checks that they fit each other.
     pub fn open(request: &Request) -> Result<Self> {
         let pool = Pool::open(&request.experts)?;
-        request.settings.check(pool.experts.len())?;
+        let settings = &request.settings;
+        settings.check(pool.experts.len())?;
         let task = Task::open(&request.task, request.mode)?;
-        let base = Base::open(&locate(&request.base)?, request.options)?;
+        let n_particles = settings.n_particles(pool.experts.len());
+        let held = match settings.state {
+            State::Coefficients => Held::made_of(&pool, n_particles),
+            State::Weights => Held::of(pool.layout(), n_particles),
+        };
+        let base = Base::open(&locate(&request.base)?, request.options, held)?;
         let places = Places::find(pool.layout(), &base.model.config, &request.experts)?;
+        let experts = base.model.experts(pool, places)?;
         let evaluator = Evaluator::new(base, task, request.options.batch);
         evaluator.check(Split::Dev)?;
         if evaluator.task.n_examples(Split::Test) > 0 {
             evaluator.check(Split::Test)?;
         }
-        Ok(Self { pool, places, evaluator, isa: request.options.isa })
+        Ok(Self { experts, evaluator })
+    }
+
+    fn pool(&self) -> &Pool {
+        self.experts.pool()
+    }
+
+    /// The utilities of adapters in memory, or at locations, on the validation split.
+    fn utilities(&self, candidates: &Candidates) -> Result<Vec<f64>> {
+        let scores = self.evaluator.scores(candidates, Split::Dev)?;
+        Ok(scores.into_iter().map(|score| score.utility).collect())
     }
 
     fn candidates<'a>(&'a self, adapters: &'a [Adapter]) -> Candidates<'a> {
-        let config = self.pool.experts[0].config();
-        Candidates::Adapters { adapters, places: &self.places, config, dtype: self.pool.dtype() }
+        let (pool, places) = (self.pool(), self.experts.places());
+        let config = pool.experts[0].config();
+        Candidates::Adapters { adapters, places, config, dtype: pool.dtype() }
     }
 
     /// Particles that are under evaluation at once.
     fn group(&self) -> usize {
-        at_once(&self.evaluator.base.model, self.pool.layout())
+        self.evaluator.base.model.at_once(self.pool().layout())
     }
 }
 
@@ -96,9 +113,9 @@ pub fn search(request: &Request) -> Result<Results> {
         experts: request.experts.display().to_string(),
         task: request.task.display().to_string(),
         settings: request.settings.clone(),
-        sha256: hashes(base.dir(), &weight_files, &inputs.pool, task_files)?,
+        sha256: hashes(base.dir(), &weight_files, inputs.pool(), task_files)?,
     };
-    let names: Vec<String> = inputs.pool.names().into_iter().map(String::from).collect();
+    let names: Vec<String> = inputs.pool().names().into_iter().map(String::from).collect();
     let fingerprint = serde_json::json!({"version": run_file.version, "sha256": run_file.sha256});
     let header =
         Header::new(request.seed, request.mode, request.settings.clone(), names, fingerprint);
@@ -106,35 +123,35 @@ pub fn search(request: &Request) -> Result<Results> {
     let journal = Journal::open(&request.out.join("journal.jsonl"), &header, request.start)?;
     run_file.write(&request.out.join("run.toml"))?;
 
-    let n_experts = inputs.pool.experts.len();
+    let n_experts = inputs.pool().experts.len();
     let n_particles = request.settings.n_particles(n_experts);
     match request.settings.state {
         State::Coefficients => {
             let space = Coefficients::new(n_experts, n_particles);
-            let at = |space: &Coefficients, particles: &[usize], adapters: &mut Vec<Adapter>| {
+            let f = |space: &Coefficients, particles: &[usize]| {
                 let rows: Vec<&[f64]> = particles.iter().map(|i| space.location(*i)).collect();
-                materialise_into(inputs.isa, &inputs.pool, &rows, adapters);
+                let experts = &inputs.experts;
+                inputs.utilities(&Candidates::Locations { experts, rows: &rows })
             };
-            let best = |space: &Coefficients, i: usize| {
-                materialise(inputs.isa, &inputs.pool, &[space.personal_best(i)]).remove(0)
-            };
-            run(request, &inputs, journal, space, at, best)
+            let best =
+                |space: &Coefficients, i: usize| inputs.experts.adapter(space.personal_best(i));
+            run(request, &inputs, journal, space, f, best)
         }
         State::Weights => {
-            let layout = inputs.pool.layout();
+            let layout = inputs.pool().layout();
             let scratch = request.out.join("state");
             let load = |expert_idx: usize, out: &mut [f32]| {
-                inputs.pool.experts[expert_idx].read(0, out);
+                inputs.pool().experts[expert_idx].read(0, out);
                 Ok(())
             };
             let adapter = |values: &[f32]| Adapter::new(layout.clone(), Buffer::from(values));
-            let at = |space: &Weights, particles: &[usize], adapters: &mut Vec<Adapter>| {
-                adapters.clear();
-                adapters.extend(particles.iter().map(|i| adapter(space.location(*i))));
+            let f = |space: &Weights, particles: &[usize]| {
+                let locations = particles.iter().map(|i| adapter(space.location(*i)));
+                inputs.utilities(&inputs.candidates(&locations.collect::<Vec<_>>()))
             };
             let best = |space: &Weights, i: usize| adapter(space.personal_best(i));
             let searched = Weights::create(&scratch, n_experts, n_particles, layout.len, load)
-                .and_then(|space| run(request, &inputs, journal, space, at, best));
+                .and_then(|space| run(request, &inputs, journal, space, f, best));
             let removed = std::fs::remove_dir_all(&scratch);
             let results = searched?;
             removed.map_err(Error::io(&scratch, "remove"))?;
@@ -143,30 +160,26 @@ pub fn search(request: &Request) -> Result<Results> {
     }
 }
 
-/// The search in one of the two spaces: `at` makes adapters of particles, in the memory of
-/// the last ones, and `best` one of a personal best.
+/// The search in one of the two spaces: `f` measures particles, as many as may be under evaluation
+/// at once, and `best` makes an adapter of a personal best.
 fn run<S: Space>(
     request: &Request,
     inputs: &Inputs,
     mut journal: Journal,
     space: S,
-    at: impl Fn(&S, &[usize], &mut Vec<Adapter>),
+    f: impl Fn(&S, &[usize]) -> Result<Vec<f64>>,
     best: impl Fn(&S, usize) -> Adapter,
 ) -> Result<Results> {
     let mut search = Search::new(&request.settings, request.seed, space)?;
     let mut progress = Progress::new(request.settings.max_iterations);
     let mut first: Option<IterationRecord> = None;
-    let mut adapters = Vec::new();
     loop {
         let mut source = Source::Replayed;
         let record = journal.advance(&mut search, |space, particles| {
             source = Source::Measured;
             let mut utilities = Vec::with_capacity(particles.len());
             for group in particles.chunks(inputs.group()) {
-                at(space, group, &mut adapters);
-                let candidates = inputs.candidates(&adapters[..group.len()]);
-                let scores = inputs.evaluator.scores(&candidates, Split::Dev)?;
-                utilities.extend(scores.into_iter().map(|score| score.utility));
+                utilities.extend(f(space, group)?);
             }
             Ok(utilities)
         })?;
@@ -178,7 +191,7 @@ fn run<S: Space>(
     let outcome = search.outcome();
     let adapter = best(search.space(), outcome.best.source.particle);
     let experts = first.expect("iteration 0 always runs");
-    finish(request, inputs, &outcome, &adapter, &experts.f[..inputs.pool.experts.len()])
+    finish(request, inputs, &outcome, &adapter, &experts.f[..inputs.pool().experts.len()])
 }
 
 /// Measures the result on the test split and writes everything beside the journal.
@@ -193,8 +206,8 @@ fn finish(
     let n_test = evaluator.task.n_examples(Split::Test);
     let splits = if n_test > 0 { vec![Split::Dev, Split::Test] } else { vec![Split::Dev] };
     let best_single = first_highest(expert_utilities);
-    let single = inputs.pool.experts[best_single].to_adapter();
-    let single_name = format!("best single expert: {}", inputs.pool.experts[best_single].name);
+    let single = inputs.pool().experts[best_single].to_adapter();
+    let single_name = format!("best single expert: {}", inputs.pool().experts[best_single].name);
     let mut rows = Vec::new();
     let command = evaluator.task.parts.iter().any(|part| part.kind == Kind::Command);
     if !command {
@@ -210,7 +223,7 @@ fn finish(
         n_dev: evaluator.task.n_examples(Split::Dev),
         n_test,
         rows,
-        experts: inputs.pool.names().into_iter().map(String::from).collect(),
+        experts: inputs.pool().names().into_iter().map(String::from).collect(),
         expert_utilities: expert_utilities.to_vec(),
         coefficients: outcome.best.coefficients.clone(),
         found_by: (outcome.best.source.particle, outcome.best.source.iteration),
@@ -225,8 +238,8 @@ fn finish(
     for (split, score) in splits.iter().zip(&found) {
         write_predictions(&out.join(format!("predictions-{}.jsonl", split.name())), score)?;
     }
-    let config = inputs.pool.experts[0].config();
-    save(&out.join("best"), best, config, inputs.pool.dtype(), &model_card(&results))?;
+    let config = inputs.pool().experts[0].config();
+    save(&out.join("best"), best, config, inputs.pool().dtype(), &model_card(&results))?;
     let json = serde_json::to_string_pretty(&results).expect("plain data");
     write_atomic(&out.join("results.json"), |file| writeln!(file, "{json}"))?;
     write_atomic(&out.join("table.txt"), |file| file.write_all(results.to_text().as_bytes()))?;

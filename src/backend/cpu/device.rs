@@ -1,5 +1,7 @@
 //! The CPU as what a decoder is computed with.
 
+use std::convert::Infallible;
+
 use rayon::prelude::*;
 
 use super::Isa;
@@ -7,14 +9,15 @@ use super::attention::{self, append, attend};
 use super::buffer::{Buffer, Matrix, padded};
 use super::gemm::{self, Start, gemm};
 use super::low_rank::{Update, add_low_rank};
-use super::math::{exp, ln_f64, sin_cos_f64};
-use super::ops::{self, argmax, row_max};
+use super::math::sin_cos_f64;
+use super::ops::{self, argmax};
 use super::packed::Weights;
 use crate::backend::{
-    Activation, Backend, Factors, Heads, Limits, Part, Phase, ReadRows, Room, Span, Workers,
+    Activation, Backend, Factors, Heads, Limits, Part, Phase, Precision, ReadRows, Room, Span,
+    Workers,
 };
 use crate::error::Result;
-use crate::tensors::Dtype;
+use crate::tensors::{Dtype, Tensor};
 
 /// The CPU.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +87,8 @@ impl Backend for Cpu {
     type Table = Table;
     type Weights = Weights;
     type Update = Update;
+    type Adapters<'a> = Vec<&'a [f32]>;
+    type Experts = Infallible; // they stay mapped
     type Rows = Vec<Span>;
     type Cache = Cache;
     type Scratch = Scratch;
@@ -101,8 +106,8 @@ impl Backend for Cpu {
         }
     }
 
-    fn can_merge(&self) -> bool {
-        true
+    fn precision(&self) -> Precision {
+        Precision::Exact
     }
 
     fn refusal(&self, _: &Heads) -> Option<String> {
@@ -130,7 +135,26 @@ impl Backend for Cpu {
         Ok(Weights::pack(n_in, parts, storage))
     }
 
-    fn merged(&self, base: &Weights, factors: &[Factors], adapter: &[f32]) -> Result<Weights> {
+    fn adapters<'a>(&self, data: &[&'a [f32]]) -> Result<Vec<&'a [f32]>> {
+        Ok(data.to_vec())
+    }
+
+    fn experts(&self, _: &[Vec<Tensor>]) -> Result<Option<Infallible>> {
+        Ok(None)
+    }
+
+    fn combine(&self, experts: &Infallible, _: &[Vec<f32>]) -> Result<Vec<&'static [f32]>> {
+        match *experts {}
+    }
+
+    fn merged(
+        &self,
+        base: &Weights,
+        factors: &[Factors],
+        adapters: &Vec<&[f32]>,
+        adapter_idx: usize,
+    ) -> Result<Weights> {
+        let adapter = adapters[adapter_idx];
         let mut merged = base.clone();
         for factors in factors {
             let (a, b) = (&adapter[factors.a.clone()], &adapter[factors.b.clone()]);
@@ -140,7 +164,7 @@ impl Backend for Cpu {
         Ok(merged)
     }
 
-    fn update(&self, n_in: usize, factors: &[Factors], adapters: &[&[f32]]) -> Result<Update> {
+    fn update(&self, n_in: usize, factors: &[Factors], adapters: &Vec<&[f32]>) -> Result<Update> {
         Ok(Update::pack(n_in, factors, adapters))
     }
 
@@ -339,8 +363,7 @@ impl Backend for Cpu {
         wanted: &[(usize, u32)],
     ) -> Result<Vec<f64>> {
         let of = |&(row_idx, token): &(usize, u32)| {
-            let row = &logits.row(row_idx)[..n_cols];
-            ln_probability(row, row_max(self.isa, row), token)
+            ops::ln_probability(self.isa, &logits.row(row_idx)[..n_cols], token)
         };
         Ok(wanted.iter().map(of).collect())
     }
@@ -367,13 +390,4 @@ pub fn rotary_tables(frequencies: &[f32], capacity: usize, cos: &mut Vec<f32>, s
             sin.push(sine as f32);
         }
     }
-}
-
-/// `logit[token] - ln(sum of e^logit)`
-fn ln_probability(logits: &[f32], max: f32, token: u32) -> f64 {
-    let sum: f64 = logits.iter().map(|logit| f64::from(exp(logit - max))).sum();
-    if !sum.is_normal() {
-        return f64::NAN;
-    }
-    f64::from(logits[token as usize]) - f64::from(max) - ln_f64(sum)
 }

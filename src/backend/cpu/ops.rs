@@ -1,8 +1,8 @@
-//! Row operations of the forward pass: norms, activations, rotary embedding, argmax.
+//! Row operations of the forward pass: norms, activations, rotary embedding, what logits say.
 //!
 //! Written once over plain arrays, compiled for each instruction set, the same bits from each.
 
-use super::math::exp;
+use super::math::{exp, ln_f64};
 use super::{Isa, for_each_isa};
 
 /// Partial sums of a reduction along a row.
@@ -135,6 +135,16 @@ for_each_isa! {
         }
         fold_sum(lanes)
     }
+}
+
+/// `logit[token] - ln(sum of e^logit)`; NaN where the sum is no normal number.
+pub fn ln_probability(isa: Isa, logits: &[f32], token: u32) -> f64 {
+    let max = row_max(isa, logits);
+    let sum: f64 = logits.iter().map(|logit| f64::from(exp(logit - max))).sum();
+    if !sum.is_normal() {
+        return f64::NAN;
+    }
+    f64::from(logits[token as usize]) - f64::from(max) - ln_f64(sum)
 }
 
 /// The index of the largest value; the lowest index wins a tie.

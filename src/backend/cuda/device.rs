@@ -3,10 +3,11 @@
 //! Ops are asynchronous, as launches are: the first that fails is kept in the worker's scratch, and
 //! is what the next result says.
 
+use super::adapters::{Adapters, Experts};
 use super::driver::Driver;
 use super::fast::tile_cols;
 use super::memory::{
-    Cache, Factor, Fixed, Matrix, PADDING, Table, Update, Vector, Weights, pack_rows, size_of_dtype,
+    Cache, Fixed, Matrix, PADDING, Table, Update, Vector, Weights, pack_rows, size_of_dtype,
 };
 use super::ops::{self, Ops};
 use super::products::{Between, Product};
@@ -17,7 +18,7 @@ use crate::backend::{
     Workers,
 };
 use crate::error::{Error, Result};
-use crate::tensors::Dtype;
+use crate::tensors::{Dtype, Tensor};
 
 /// A device, how it computes and how much it is given at once.
 pub struct Cuda<D: Driver> {
@@ -79,6 +80,8 @@ impl<D: Driver> Backend for Cuda<D> {
     type Table = Table<D>;
     type Weights = Weights<D>;
     type Update = Update<D>;
+    type Adapters<'a> = Adapters<D>;
+    type Experts = Experts<D>;
     type Rows = Option<Rows<D>>;
     type Cache = Cache<D>;
     type Scratch = Scratch<D>;
@@ -87,8 +90,8 @@ impl<D: Driver> Backend for Cuda<D> {
         self.limits
     }
 
-    fn can_merge(&self) -> bool {
-        self.precision == Precision::Exact
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn refusal(&self, heads: &Heads) -> Option<String> {
@@ -135,23 +138,40 @@ impl<D: Driver> Backend for Cuda<D> {
         Weights::new(&self.driver, n_in, parts, storage, tile_cols)
     }
 
+    fn adapters(&self, data: &[&[f32]]) -> Result<Adapters<D>> {
+        Adapters::new(&self.driver, data)
+    }
+
+    fn experts(&self, tensors: &[Vec<Tensor>]) -> Result<Option<Experts<D>>> {
+        Experts::new(&self.driver, tensors).map(Some)
+    }
+
+    fn combine(&self, experts: &Experts<D>, rows: &[Vec<f32>]) -> Result<Adapters<D>> {
+        self.ops().combine(experts, rows)
+    }
+
     fn merged(
         &self,
         base: &Weights<D>,
         factors: &[Factors],
-        adapter: &[f32],
+        adapters: &Adapters<D>,
+        adapter_idx: usize,
     ) -> Result<Weights<D>> {
         let merged = base.copy(&self.driver)?;
+        let adapter = adapters.one(adapter_idx);
         for factors in factors {
-            let factor = self.factor(factors, &[adapter])?;
-            self.ops().add_low_rank(&merged, &factor)?;
+            self.ops().add_low_rank(&merged, &adapter.factor(factors))?;
         }
         Ok(merged)
     }
 
-    fn update(&self, n_in: usize, factors: &[Factors], adapters: &[&[f32]]) -> Result<Update<D>> {
-        let factors = factors.iter().map(|factors| self.factor(factors, adapters));
-        let factors = factors.collect::<Result<Vec<_>>>()?;
+    fn update(
+        &self,
+        n_in: usize,
+        factors: &[Factors],
+        adapters: &Adapters<D>,
+    ) -> Result<Update<D>> {
+        let factors: Vec<_> = factors.iter().map(|factors| adapters.factor(factors)).collect();
         Ok(match self.precision {
             Precision::Exact => Update::Exact(factors),
             Precision::Fast => Update::Fast(self.ops().prepare(n_in, &factors)?),
@@ -360,25 +380,5 @@ impl<D: Driver> Backend for Cuda<D> {
         let rows = values.chunks_exact(x.stride.max(PADDING));
         rows.enumerate().for_each(|(row_idx, row)| visit(row_idx, &row[..n_cols]));
         Ok(())
-    }
-}
-
-impl<D: Driver> Cuda<D> {
-    /// One part's factors of all adapters, on the device.
-    fn factor(&self, factors: &Factors, adapters: &[&[f32]]) -> Result<Factor<D>> {
-        let Factors { part_idx, a, b, rank, scale } = factors.clone();
-        let all = |range: &std::ops::Range<usize>| -> Vec<f32> {
-            adapters.iter().flat_map(|adapter| &adapter[range.clone()]).copied().collect()
-        };
-        Ok(Factor {
-            part_idx,
-            n_adapters: adapters.len(),
-            n_out: b.len() / rank,
-            n_in: a.len() / rank,
-            rank,
-            scale,
-            a: Fixed::new(&self.driver, bytemuck::cast_slice(&all(&a)))?,
-            b: Fixed::new(&self.driver, bytemuck::cast_slice(&all(&b)))?,
-        })
     }
 }

@@ -10,21 +10,24 @@ use crate::error::Result;
 use crate::tensors::Dtype;
 
 /// Ranks are padded to so many: what a tensor core takes at a time.
-const RANKS: usize = 16;
+pub const RANKS: usize = 16;
 
 /// Parts of a product that may have adapters.
 const MOST_PARTS: usize = 3;
 
 /// Inputs that a block of lora_shrink_fast_v3 takes; several blocks' sums are added afterwards.
-const SPLIT: usize = 4096;
+pub const SPLIT: usize = 4096;
 
 /// Inputs that gemm_hopper.cu takes at a time: the columns of its boxes.
 const BOX_COLS: usize = 64;
 
+/// Columns of the widest tile of any chip's product.
+pub const MOST_TILE_COLS: usize = 256;
+
 /// Columns of a tile of the product on a chip: parts that have adapters begin at multiples of it.
 pub fn tile_cols(chip: Chip) -> usize {
     match chip.family {
-        Family::Hopper => 256,
+        Family::Hopper => MOST_TILE_COLS,
         Family::Ampere => 128,
     }
 }
@@ -69,7 +72,7 @@ impl<D: Driver> Ops<'_, D> {
             let [n_in, n_out, rank] = [n_in, factor.n_out, factor.rank].map(Arg::int);
             let (a_stride, depth_) = (Arg::long(a_stride), Arg::int(depth));
             let grid = [(depth * lda).div_ceil(2048), n_adapters, 1];
-            let own_stride = Arg::long(factor.a_stride());
+            let own_stride = Arg::long(factor.stride);
             let args = [
                 self.of(&factor.a),
                 part_a,
@@ -82,7 +85,7 @@ impl<D: Driver> Ops<'_, D> {
             ];
             self.start("lora_prepare_a_fast_v1", grid, 32, 0, &args)?;
             let grid = [(factor.n_out * depth).div_ceil(2048), n_adapters, 1];
-            let (scale, own_stride) = (Arg::float(factor.scale), Arg::long(factor.b_stride()));
+            let (scale, own_stride) = (Arg::float(factor.scale), Arg::long(factor.stride));
             let args = [
                 self.of(&factor.b),
                 part_b,

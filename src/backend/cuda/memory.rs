@@ -1,5 +1,7 @@
 //! What lies in a device's memory: activations, weights, factors, caches.
 
+use std::sync::Arc;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -95,33 +97,46 @@ fn widened<T>(values: Vec<T>, widen: fn(T) -> f32) -> Vec<f32> {
     values.into_iter().map(widen).collect()
 }
 
-/// Numbers in memory that are written once.
-pub struct Fixed<D: Driver>(Option<D::Memory>);
+/// Numbers in memory that are written once, or those from a place on in others.
+pub struct Fixed<D: Driver> {
+    memory: Option<Arc<D::Memory>>,
+    start: usize, // in bytes
+}
 
 impl<D: Driver> Fixed<D> {
     /// Memory that holds these bytes; none where there are none.
     pub fn new(driver: &D, bytes: &[u8]) -> Result<Self> {
-        if bytes.is_empty() {
-            return Ok(Self(None));
-        }
-        let memory = driver.allocate(bytes.len())?;
-        driver.write(&memory, 0, bytes)?;
-        Ok(Self(Some(memory)))
+        let fixed = Self::unset(driver, bytes.len())?;
+        fixed.write(driver, 0, bytes)?;
+        Ok(fixed)
     }
 
-    /// Memory that a kernel will write.
+    /// Memory that will be written.
     pub fn unset(driver: &D, n_bytes: usize) -> Result<Self> {
-        Ok(Self((n_bytes > 0).then(|| driver.allocate(n_bytes)).transpose()?))
+        let memory = (n_bytes > 0).then(|| driver.allocate(n_bytes)).transpose()?;
+        Ok(Self { memory: memory.map(Arc::new), start: 0 })
+    }
+
+    /// The same memory from byte `start` on.
+    pub fn from(&self, start: usize) -> Self {
+        Self { memory: self.memory.clone(), start: self.start + start }
     }
 
     /// Where it begins.
     pub fn address(&self, driver: &D) -> u64 {
-        self.0.as_ref().map_or(0, |memory| driver.address(memory))
+        let start = self.start as u64;
+        self.memory.as_ref().map_or(0, |memory| driver.address(memory) + start)
+    }
+
+    /// Writes bytes, from `offset` on.
+    pub fn write(&self, driver: &D, offset: usize, bytes: &[u8]) -> Result<()> {
+        let write = |memory: &Arc<D::Memory>| driver.write(memory, self.start + offset, bytes);
+        self.memory.as_ref().map_or(Ok(()), write)
     }
 
     /// What it holds, from its start.
     pub fn read(&self, driver: &D, bytes: &mut [u8]) -> Result<()> {
-        self.0.as_ref().map_or(Ok(()), |memory| driver.read(memory, 0, bytes))
+        self.memory.as_ref().map_or(Ok(()), |memory| driver.read(memory, self.start, bytes))
     }
 }
 
@@ -178,7 +193,7 @@ impl<D: Driver> Weights<D> {
     pub fn copy(&self, driver: &D) -> Result<Self> {
         let n_bytes = self.n_cols() * self.ld * size_of_dtype(self.storage);
         let values = Fixed::unset(driver, n_bytes)?;
-        if let (Some(to), Some(from)) = (&values.0, &self.values.0) {
+        if let (Some(to), Some(from)) = (&values.memory, &self.values.memory) {
             driver.copy(to, from, n_bytes)?;
         }
         let (storage, n_in, ld) = (self.storage, self.n_in, self.ld);
@@ -244,28 +259,17 @@ pub enum Update<D: Driver> {
     Fast(Prepared<D>),
 }
 
-/// One part's factors, of all adapters.
+/// One part's factors, of all adapters: places in their flat vectors.
 pub struct Factor<D: Driver> {
     pub(super) part_idx: usize,
     pub(super) n_adapters: usize,
     pub(super) n_out: usize,
     pub(super) rank: usize,
     pub(super) scale: f32,
-    pub(super) a: Fixed<D>, // (n_adapters, rank, n_in)
-    pub(super) b: Fixed<D>, // (n_adapters, n_out, rank)
     pub(super) n_in: usize,
-}
-
-impl<D: Driver> Factor<D> {
-    /// From one adapter's A to the next one's, in numbers.
-    pub fn a_stride(&self) -> usize {
-        self.rank * self.n_in
-    }
-
-    /// From one adapter's B to the next one's.
-    pub fn b_stride(&self) -> usize {
-        self.n_out * self.rank
-    }
+    pub(super) a: Fixed<D>,   // (n_adapters, stride), of which (rank, n_in)
+    pub(super) b: Fixed<D>,   // (n_adapters, stride), of which (n_out, rank)
+    pub(super) stride: usize, // of the flat vectors
 }
 
 /// Keys and values of a batch's sequences, and the rotary tables.

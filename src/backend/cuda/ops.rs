@@ -182,7 +182,7 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(factor.n_in),
             Arg::int(rank),
             Arg::int(x.stride),
-            Arg::long(factor.a_stride()),
+            Arg::long(factor.stride),
         ];
         let grid = [rank.div_ceil(16), n_rows.div_ceil(16), 1];
         self.start("lora_shrink_v2", grid, 256, 0, &args)?;
@@ -196,7 +196,7 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(factor.n_out),
             Arg::int(rank),
             Arg::int(out.stride),
-            Arg::long(factor.b_stride()),
+            Arg::long(factor.stride),
         ];
         let grid = [factor.n_out.div_ceil(128), n_rows.div_ceil(8), 1];
         self.start("lora_expand_v2", grid, 128, 0, &args)

@@ -22,7 +22,7 @@ pub use layers::{layer_of, merge_layers, n_layers};
 pub use linear::{Divide, authors_linear, linear};
 pub use method::{DareTies, Masks, Method, Ties};
 pub use slerp::{cosine, slerp, slerp_shares};
-pub use spaces::{BaseOf, Form, Merged, Space, merge};
+pub use spaces::{BaseOf, Form, Merged, Space, full_rank, merge};
 pub use stock::{Grain, model_stock, stock_share};
 pub use ties::{Election, ties, trimmed};
 pub use updates::{inner_product, update};

@@ -189,13 +189,12 @@ fn concatenate(experts: &[Expert], shares: &Shares) -> Result<Merged> {
 
 /// The method applied to updates as they are, or added to the base.
 fn merge_updates(experts: &[Expert], method: &Method, base: Option<BaseOf>) -> Result<Merged> {
-    let modules = experts[0].layout().modules.iter().map(|module| {
-        let rank = module.d_in.min(module.d_out);
-        ModuleLayout::new(&module.name, rank, module.d_in, module.d_out, 1.0)
-    });
-    let modules: Vec<ModuleLayout> = modules.collect();
-    check_size(experts, &modules)?;
-    let layout = Arc::new(Layout::new(modules));
+    let Some(layout) = full_rank(experts[0].layout()) else {
+        let most = MAX_DENSE_BYTES >> 30;
+        let what = format!("the merged update is of full rank and larger than {most} GiB");
+        return Err(Error::input(experts[0].dir(), what));
+    };
+    let layout = Arc::new(layout);
     let mut adapter = Adapter::zeros(layout.clone());
     // One module after another, since each takes all experts' updates at once.
     for (module_idx, [a, b]) in halves_mut(&mut adapter).into_iter().enumerate() {
@@ -221,17 +220,18 @@ fn merge_updates(experts: &[Expert], method: &Method, base: Option<BaseOf>) -> R
     Ok(Merged { adapter, config, dtype: Dtype::F32, form: Form::Dense })
 }
 
-fn check_size(experts: &[Expert], modules: &[ModuleLayout]) -> Result<()> {
+/// The layout of updates of full rank; none where it would take more than 16 GiB.
+pub fn full_rank(layout: &Layout) -> Option<Layout> {
+    let modules = layout.modules.iter().map(|module| {
+        let rank = module.d_in.min(module.d_out);
+        ModuleLayout::new(&module.name, rank, module.d_in, module.d_out, 1.0)
+    });
+    let modules: Vec<ModuleLayout> = modules.collect();
     let n_bytes = modules.iter().try_fold(0usize, |sum, module| {
         let n_elements = module.d_in.checked_add(module.d_out)?.checked_mul(module.rank)?;
         sum.checked_add(n_elements.checked_mul(size_of::<f32>())?)
-    });
-    if n_bytes.is_some_and(|n_bytes| n_bytes <= MAX_DENSE_BYTES) {
-        return Ok(());
-    }
-    let most = MAX_DENSE_BYTES >> 30;
-    let what = format!("the merged update is of full rank and larger than {most} GiB");
-    Err(Error::input(experts[0].dir(), what))
+    })?;
+    (n_bytes <= MAX_DENSE_BYTES).then(|| Layout::new(modules))
 }
 
 /// A and B of every module, in the order of the layout.
