@@ -17,6 +17,7 @@
 #include "log_probability.cu"
 #include "lora.cu"
 #include "lora_fast.cu"
+#include "lora_prepare_fast.cu"
 #include "low_rank.cu"
 #include "narrow.cu"
 #include "rms_norm.cu"

@@ -7,8 +7,8 @@ mod kernels_common;
 
 use half::bf16;
 use kernels_common::SEEDS;
-use kernels_common::attention_fast::{Batch, Content, Layer, Row, prompts, rounded, rows_of};
-use kernels_common::values::assert_bits;
+use kernels_common::attention_fast::{Batch, Content, Layer, Row, prompts, rows_of};
+use kernels_common::values::{assert_bits, rounded};
 
 /// (n_heads, n_kv_heads, head_dim), the window and lengths of prompts: around tiles of 64, 32 and
 /// 16 positions, 64 query rows and 16 of a warp, and heads of 64, 128 and 256 numbers.

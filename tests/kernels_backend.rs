@@ -10,10 +10,12 @@ use std::sync::atomic::Ordering;
 
 use common::{golden_roots, sub_folders};
 use kernels_common::emulated::Emulated;
+use kernels_common::has_hopper;
 use model_swarms::adapter::{Adapter, Expert};
 use model_swarms::backend::cpu::Isa;
 use model_swarms::backend::cpu::device::Cpu;
 use model_swarms::backend::cuda::device::Cuda;
+use model_swarms::backend::cuda::driver::Family;
 use model_swarms::backend::{Backend, Limits, Precision};
 use model_swarms::example;
 use model_swarms::model::Application;
@@ -197,9 +199,10 @@ fn attention_that_no_kernel_computes_is_refused() {
     assert!(error.contains("config.json: this device's attention: head_dim 258"), "{error}");
 }
 
-fn fast(base: &Path, seed: u64) -> Decoder<Cuda<Emulated>> {
-    let cuda = Cuda::new(Emulated::seeded(seed), Precision::Fast, LIMITS);
-    Decoder::open(base, cuda, None).unwrap()
+/// The chips whose kernels this machine runs.
+fn families() -> Vec<Family> {
+    let all = [Family::Ampere, Family::Hopper].into_iter();
+    all.filter(|family| *family == Family::Ampere || has_hopper()).collect()
 }
 
 /// How far logits of precision `fast` may be from exact ones, as a share of their spread. A bf16
@@ -213,20 +216,34 @@ fn precision_fast_is_near_the_exact_one_and_does_not_depend_on_the_batch() {
     let dir = tempfile::tempdir().unwrap();
     let adapters = example_adapters(dir.path(), 3);
     let base = dir.path().join("base");
-    let (exact, fast) = (cpu(&base, Application::Unmerged), fast(&base, 2));
+    let exact = cpu(&base, Application::Unmerged);
     let prompts = prompts(exact.config.vocab_size);
     let wanted = answers(&exact, &adapted(&exact, &adapters), &prompts, 9);
-    let set = adapted(&fast, &adapters);
-    let ours = answers(&fast, &set, &prompts, 9);
-    for (i, (ours, wanted)) in ours.iter().zip(&wanted).enumerate() {
-        let (ours, wanted) = (ours.logits.as_ref().unwrap(), wanted.logits.as_ref().unwrap());
-        let largest = wanted.iter().fold(0.0f32, |most, z| most.max(z.abs()));
-        let off = ours.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
-        assert!(off > 0.0, "answer {i}: nothing was rounded");
-        assert!(off <= FAST_SHARE * largest, "answer {i}: off by {off}, logits up to {largest}");
-    }
-    for batch in [1, 6, 100] {
-        let again = answers(&fast, &set, &prompts, batch);
-        assert_same(&again, &ours, &format!("batches of {batch}"));
+    for family in families() {
+        let machine = Emulated::seeded(2).playing(family);
+        let started = Arc::clone(&machine.started);
+        let cuda = Cuda::new(machine, Precision::Fast, LIMITS);
+        let fast = Decoder::open(&base, cuda, None).unwrap();
+        let set = adapted(&fast, &adapters);
+        let ours = answers(&fast, &set, &prompts, 9);
+        for (i, (ours, wanted)) in ours.iter().zip(&wanted).enumerate() {
+            let (ours, wanted) = (ours.logits.as_ref().unwrap(), wanted.logits.as_ref().unwrap());
+            let largest = wanted.iter().fold(0.0f32, |most, z| most.max(z.abs()));
+            let off = ours.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+            assert!(off > 0.0, "{family:?}, answer {i}: nothing was rounded");
+            let what = format!("{family:?}, answer {i}: off by {off}, logits up to {largest}");
+            assert!(off <= FAST_SHARE * largest, "{what}");
+        }
+        for batch in [1, 6, 100] {
+            let again = answers(&fast, &set, &prompts, batch);
+            assert_same(&again, &ours, &format!("{family:?}, batches of {batch}"));
+        }
+        let started = started.lock().unwrap();
+        let products: Vec<_> = started.iter().filter(|name| name.starts_with("gemm")).collect();
+        let wanted = match family {
+            Family::Ampere => ["gemm_fast_bf16_v2", "gemm_fast_f32_v2"],
+            Family::Hopper => ["gemm_hopper_bf16_v3", "gemm_hopper_f32_v3"],
+        };
+        assert_eq!(products, wanted, "the chip's own products alone");
     }
 }

@@ -6,8 +6,7 @@ mod kernels_common;
 
 use std::process::Command;
 
-use half::bf16;
-use kernels_common::values::{compare, values};
+use kernels_common::values::{compare, to_bits, values, whole};
 use kernels_common::{Argument, Device, Failure, Launch, Map, SANITIZER, SEEDS, launch};
 
 /// A planted bug, and what finds it.
@@ -33,7 +32,7 @@ const fn hopper(name: &'static str, check: &'static str) -> Bug {
     Bug { n: 200, ..bug(name, check) }
 }
 
-const BUGS: [Bug; 40] = [
+const BUGS: [Bug; 43] = [
     Bug { thread: RACE, ..bug("planted_missing_barrier", "bits") },
     Bug { thread: RACE, ..bug("planted_missing_second_barrier", "bits") },
     Bug { thread: RACE, ..bug("planted_missing_lane_barrier", "bits") },
@@ -58,6 +57,9 @@ const BUGS: [Bug; 40] = [
     bug("planted_product_bank_conflict", "bank-conflict"),
     bug("planted_product_divergent", "divergent-warp"),
     bug("planted_product_lost_half", "bits"),
+    bug("planted_update_other_tile", "bits"),
+    bug("planted_update_lost_slot", "bits"),
+    bug("planted_update_others_rows", "bits"),
     hopper("planted_hopper_missing_product_wait", "unwaited-product"),
     hopper("planted_hopper_weak_product_wait", "changed-operand"),
     hopper("planted_hopper_missing_barrier_wait", "stuck-barrier"),
@@ -98,7 +100,7 @@ fn product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
         (0..n).map(|k| rows[i * n + k] * rows[j * n + k]).sum::<f32>() + 0.0
     };
     let wanted: Vec<f32> = (0..256).map(|at| dot(at / 16, at % 16)).collect();
-    let stored: Vec<u16> = rows.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
+    let stored = to_bits(&rows);
     let (device, out) = (Device::new(&stored), Device::unset(256));
     let what = Launch { name, grid: [1, 1, 1], block: 64, shared_bytes: 0, seed };
     launch(what, &[&device, &out, &(n as i32)])?;
@@ -112,7 +114,7 @@ fn wide_product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
         (0..n).map(|k| rows[i * n + k] * rows[j * n + k]).sum::<f32>() + 0.0
     };
     let wanted: Vec<f32> = (0..64 * 256).map(|at| dot(at / 256, at % 256)).collect();
-    let stored: Vec<u16> = rows.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
+    let stored = to_bits(&rows);
     let (device, out) = (Device::new(&stored), Device::unset(64 * 256));
     let map = Map { device: &device, n_rows: 256, n_cols: n, ld: n, box_rows: 256, box_cols: 64 };
     let what = Launch { name, grid: [1, 1, 1], block: 160, shared_bytes: 67 << 10, seed };
@@ -120,10 +122,39 @@ fn wide_product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
     compare(&out.read(), &wanted)
 }
 
+/// Runs a kernel that should multiply n rows, of which each has one of three adapters.
+fn updated_product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
+    let [x, w, shrunk, b] = [(1, n), (2, 8), (3, n), (4, 3 * 8)]
+        .map(|(stream, n_rows)| whole(stream, n_rows * 16, 3.0));
+    // Tiles of 16 rows with one adapter, with two, with all.
+    let adapter_of: Vec<i32> =
+        (0..n).map(|i| ((i / 16 + i % (i / 16 % 3 + 1)) % 3) as i32).collect();
+    let (mut slots, mut first_slots) = (Vec::new(), vec![0]);
+    for (tile, adapters) in adapter_of.chunks(16).enumerate() {
+        let has = |adapter: &i32| adapters.contains(adapter);
+        slots.extend((0..3).filter(has).flat_map(|adapter| [tile as i32, adapter]));
+        first_slots.push(slots.len() as i32 / 2);
+    }
+    let dot = |x: &[f32], i: usize, y: &[f32], j: usize| -> f32 {
+        (0..16).map(|k| x[i * 16 + k] * y[j * 16 + k]).sum()
+    };
+    let of_row = |i: usize, j: usize| {
+        dot(&x, i, &w, j) + dot(&shrunk, i, &b, adapter_of[i] as usize * 8 + j)
+    };
+    let wanted: Vec<f32> = (0..8 * n).map(|at| of_row(at / 8, at % 8) + 0.0).collect();
+    let [x, w, shrunk, b] = [&x, &w, &shrunk, &b].map(|values| Device::new(&to_bits(values)));
+    let ints = [&adapter_of, &slots, &first_slots].map(|ints| Device::new(ints));
+    let out = Device::unset(8 * n);
+    let what = Launch { name, grid: [n / 16, 1, 1], block: 32, shared_bytes: 0, seed };
+    launch(what, &[&x, &w, &shrunk, &b, &ints[0], &ints[1], &ints[2], &out])?;
+    compare(&out.read(), &wanted)
+}
+
 /// Runs a kernel of `planted/` and compares what it gives.
 fn run(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
     let run = match name {
         _ if name.starts_with("planted_product") => product,
+        _ if name.starts_with("planted_update") => updated_product,
         _ if name.starts_with("planted_hopper") => wide_product,
         _ => reverse,
     };
@@ -142,6 +173,7 @@ fn a_right_kernel_passes_every_check() {
         for seed in 0..20 {
             assert_eq!(run("planted_reverse", n, seed), Ok(()), "{n} seed {seed}");
             assert_eq!(run("planted_product", n, seed), Ok(()), "{n} seed {seed}");
+            assert_eq!(run("planted_update", n, seed), Ok(()), "{n} seed {seed}");
             assert_eq!(run("planted_hopper", n, seed % 5), Ok(()), "{n} seed {seed}");
         }
     }

@@ -5,8 +5,9 @@
 
 mod kernels_common;
 
-use half::bf16;
-use kernels_common::values::{assert_bits, strided, unstrided, values};
+use kernels_common::values::{
+    assert_bits, from_bits, rounded, strided, to_bits, unstrided, values,
+};
 use kernels_common::{Argument, Device, Launch, Null, SEEDS, must_launch};
 use model_swarms::backend::cpu::Isa;
 use model_swarms::backend::cpu::ops::{add, gelu_tanh_times, rms_norm, silu_times};
@@ -17,18 +18,6 @@ const LENGTHS: [usize; 15] = [0, 1, 3, 4, 5, 7, 8, 9, 33, 127, 1023, 1024, 1028,
 /// Half a unit in the last place, relative to the number: eight bits of bf16, 24 of f32.
 const NARROW: f64 = 1.0 / (1 << 8) as f64;
 const WIDE: f64 = 1.0 / (1 << 24) as f64;
-
-fn to_bits(values: &[f32]) -> Vec<u16> {
-    values.iter().map(|x| bf16::from_f32(*x).to_bits()).collect()
-}
-
-fn from_bits(bits: &[u16]) -> Vec<f32> {
-    bits.iter().map(|bits| bf16::from_bits(*bits).to_f32()).collect()
-}
-
-fn rounded(values: &[f32]) -> Vec<f32> {
-    from_bits(&to_bits(values))
-}
 
 fn on(name: &str, grid: [usize; 2], block: usize, seed: u64) -> Launch<'_> {
     Launch { name, grid: [grid[0], grid[1], 1], block, shared_bytes: 0, seed }

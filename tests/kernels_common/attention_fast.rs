@@ -9,7 +9,7 @@ use model_swarms::backend::cpu::attention::{Cache, Heads, Scratch, append, atten
 use model_swarms::backend::cpu::buffer::padded;
 use model_swarms::backend::cpu::ops::rotate;
 
-use super::values::{value, values};
+use super::values::{rounded, to_bits, value, values};
 use super::{Argument, Device, DeviceHeads, Launch, must_launch};
 
 /// What prompts are made of.
@@ -39,14 +39,6 @@ pub fn rows_of(prompt: usize, positions: Range<usize>) -> Vec<Row> {
 /// All rows of prompts of these lengths.
 pub fn prompts(lengths: &[usize]) -> Vec<Row> {
     lengths.iter().enumerate().flat_map(|(prompt, n)| rows_of(prompt, 0..*n)).collect()
-}
-
-pub fn rounded(values: &[f32]) -> Vec<f32> {
-    values.iter().map(|x| bf16::from_f32(*x).to_f32()).collect()
-}
-
-pub fn narrow(values: &[f32]) -> Vec<u16> {
-    values.iter().map(|x| bf16::from_f32(*x).to_bits()).collect()
 }
 
 /// bf16 that nobody has written: NaN.
@@ -160,7 +152,7 @@ impl Layer {
     /// Appends rows to the cache, in a batch of their own.
     pub fn append(&self, rows: Vec<Row>, seed: u64) -> Batch {
         let all: Vec<f32> = rows.iter().flat_map(|row| self.row(*row)).collect();
-        let qkv = Device::new(&narrow(&all));
+        let qkv = Device::new(&to_bits(&all));
         let (cos, sin): (Vec<_>, Vec<_>) = (0..self.capacity).map(|p| self.angles(p)).unzip();
         let (cos, sin) = (Device::new(&cos.concat()), Device::new(&sin.concat()));
         let (slots, positions) = places(&rows);

@@ -147,7 +147,7 @@ impl Device<u8> {
 }
 
 impl<T: Copy> Argument for Device<T> {
-    fn words(&self) -> ([u64; 8], usize) {
+    fn words(&self) -> ([u64; 16], usize) {
         (one(self.address()), 8)
     }
 
@@ -171,7 +171,7 @@ pub struct Pointer<'a, T> {
 }
 
 impl<T: Copy> Argument for Pointer<'_, T> {
-    fn words(&self) -> ([u64; 8], usize) {
+    fn words(&self) -> ([u64; 16], usize) {
         (one(self.device.address() + (self.idx * size_of::<T>()) as u64), 8)
     }
 

@@ -1,26 +1,43 @@
 //! The emulated machine as a device of the CUDA backend: the launches that a GPU would get.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use model_swarms::backend::cuda::driver::{Arg, Driver, Launch};
+use model_swarms::backend::cuda::driver::{Arg, Chip, Driver, Family, Launch, Tensor};
 use model_swarms::error::{Error, Result};
 
-use super::{Argument, Device, Plain};
+use super::{Argument, Device, Plain, gpu, map_words};
 
 /// Memory between guards, which every launch looks at.
 type Memory = Arc<Device<u8>>;
 
 /// The emulated machine.
-#[derive(Default)]
 pub struct Emulated {
+    /// Which chip it plays. Few multiprocessors, so that blocks take several tiles.
+    pub chip: Chip,
     /// The order of threads.
     pub seed: u64,
     /// Bytes that may be allocated at once; any number where absent.
     pub n_bytes: Option<usize>,
     /// The most bytes that were allocated at once.
     pub peak: Arc<AtomicUsize>,
+    /// The kernels that were started.
+    pub started: Arc<Mutex<BTreeSet<String>>>,
     live: Mutex<Vec<(Weak<Device<u8>>, usize)>>,
+}
+
+impl Default for Emulated {
+    fn default() -> Self {
+        Self {
+            chip: Chip { family: Family::Ampere, n_multiprocessors: 3 },
+            seed: 0,
+            n_bytes: None,
+            peak: Arc::default(),
+            started: Arc::default(),
+            live: Mutex::default(),
+        }
+    }
 }
 
 impl Emulated {
@@ -32,6 +49,11 @@ impl Emulated {
     /// A machine with so much memory.
     pub fn with_memory(n_bytes: usize) -> Self {
         Self { n_bytes: Some(n_bytes), ..Self::default() }
+    }
+
+    /// The same with the instructions of another chip.
+    pub fn playing(self, family: Family) -> Self {
+        Self { chip: Chip { family, ..self.chip }, ..self }
     }
 
     fn taken(&self) -> usize {
@@ -75,13 +97,23 @@ impl Driver for Emulated {
         Ok(())
     }
 
+    fn chip(&self) -> Chip {
+        self.chip
+    }
+
+    fn tensor_map(&self, tensor: Tensor) -> Result<Arg> {
+        let words = match tensor.n_rows * tensor.n_cols {
+            0 => [0; 16],
+            _ if gpu::is_meant() => gpu::tensor_map(tensor),
+            _ => map_words(tensor),
+        };
+        Ok(Arg::new(&words, 128))
+    }
+
     fn launch(&self, launch: Launch, args: &[Arg]) -> Result<()> {
         let Launch { kernel, grid, block, shared_bytes } = launch;
-        let plain = |arg: &Arg| {
-            let mut words = [0; 8];
-            words.copy_from_slice(&arg.words[..8]);
-            Plain { words, n_bytes: arg.n_bytes }
-        };
+        self.started.lock().unwrap().insert(kernel.into());
+        let plain = |arg: &Arg| Plain { words: arg.words, n_bytes: arg.n_bytes };
         let plain: Vec<Plain> = args.iter().map(plain).collect();
         let args: Vec<&dyn Argument> = plain.iter().map(|arg| arg as &dyn Argument).collect();
         let what = super::Launch { name: kernel, grid, block, shared_bytes, seed: self.seed };

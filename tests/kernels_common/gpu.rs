@@ -1,6 +1,8 @@
 //! A GPU in the place of the emulated machine, for the same tests: `MODEL_SWARMS_GPU=1` asks for
 //! it, in a build that has the feature `cuda`.
 
+use model_swarms::backend::cuda::driver::Family;
+
 use super::{Argument, Launch};
 
 /// Whether kernels are to run on a GPU.
@@ -8,17 +10,22 @@ pub fn is_meant() -> bool {
     std::env::var_os("MODEL_SWARMS_GPU").is_some_and(|asked| asked == "1")
 }
 
+/// Whether kernels for sm_90a run: on a GPU that is one, and on the emulated machine.
+pub fn has_hopper() -> bool {
+    !is_meant() || chip().family == Family::Hopper
+}
+
 #[cfg(feature = "cuda")]
-pub use with_driver::{Block, launch};
+pub use with_driver::{Block, chip, launch, tensor_map};
 
 #[cfg(not(feature = "cuda"))]
-pub use without_driver::{Block, launch};
+pub use without_driver::{Block, chip, launch, tensor_map};
 
 #[cfg(feature = "cuda")]
 mod with_driver {
     use std::sync::OnceLock;
 
-    use model_swarms::backend::cuda::driver::{Arg, Driver, Launch as OnDevice};
+    use model_swarms::backend::cuda::driver::{Arg, Chip, Driver, Launch as OnDevice, Tensor};
     use model_swarms::backend::cuda::gpu::{Gpu, Memory};
 
     use super::{Argument, Launch};
@@ -55,6 +62,14 @@ mod with_driver {
         }
     }
 
+    pub fn chip() -> Chip {
+        gpu().chip()
+    }
+
+    pub fn tensor_map(tensor: Tensor) -> [u64; 16] {
+        gpu().tensor_map(tensor).unwrap().words
+    }
+
     /// Runs a kernel to its end.
     #[track_caller]
     pub fn launch(launch: Launch, args: &[&dyn Argument]) {
@@ -62,7 +77,7 @@ mod with_driver {
         let arg = |arg: &&dyn Argument| {
             let (words, n_bytes) = arg.words();
             match arg.tensor() {
-                Some(tensor) => gpu().tensor_map(tensor).unwrap(),
+                Some(tensor) => Arg::new(&tensor_map(tensor), n_bytes),
                 None => Arg::new(&words, n_bytes),
             }
         };
@@ -73,6 +88,8 @@ mod with_driver {
 
 #[cfg(not(feature = "cuda"))]
 mod without_driver {
+    use model_swarms::backend::cuda::driver::{Chip, Tensor};
+
     use super::{Argument, Launch};
 
     const WHY: &str = "MODEL_SWARMS_GPU=1: this build has no CUDA; build with --features cuda";
@@ -92,6 +109,14 @@ mod without_driver {
         pub fn write(&self, _: usize, _: &[u8]) {}
 
         pub fn read(&self, _: usize, _: &mut [u8]) {}
+    }
+
+    pub fn chip() -> Chip {
+        panic!("{WHY}")
+    }
+
+    pub fn tensor_map(_: Tensor) -> [u64; 16] {
+        panic!("{WHY}")
     }
 
     pub fn launch(_: Launch, _: &[&dyn Argument]) {

@@ -26,15 +26,15 @@ unsafe extern "C" {
     fn kernels_launch(launch: *const RawLaunch, failure: *mut RawFailure) -> c_int;
 }
 
-/// An argument's bytes, with the room and on the boundary that a tensor map needs.
+/// An argument's bytes, on the boundary that a tensor map needs.
 #[repr(C, align(64))]
-struct Value([u64; 8], [u64; 8]);
+struct Value([u64; 16]);
 
 /// Runs a kernel to its end, on one order of its threads.
 pub fn launch(launch: Launch, args: &[&dyn Argument]) -> Result<(), Failure> {
-    let words: Vec<([u64; 8], usize)> = args.iter().map(|arg| arg.words()).collect();
+    let words: Vec<([u64; 16], usize)> = args.iter().map(|arg| arg.words()).collect();
     let arg_bytes: Vec<usize> = words.iter().map(|(_, n_bytes)| *n_bytes).collect();
-    let mut values: Vec<Value> = words.iter().map(|(words, _)| Value(*words, [0; 8])).collect();
+    let mut values: Vec<Value> = words.iter().map(|(words, _)| Value(*words)).collect();
     let pointers: Vec<*mut c_void> =
         values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
     let name = CString::new(launch.name).unwrap();

@@ -11,9 +11,12 @@ pub mod emulated;
 mod gpu;
 mod machine;
 pub mod probes;
+pub mod products;
+pub mod updates;
 pub mod values;
 
 pub use device::Device;
+pub use gpu::has_hopper;
 use model_swarms::backend::cuda::driver::Tensor;
 
 /// Orders of threads: the lowest first, drawn where one must wait, drawn wherever it can be seen.
@@ -44,7 +47,7 @@ pub struct Launch<'a> {
 /// One argument of a kernel.
 pub trait Argument {
     /// The bytes that the kernel is given.
-    fn words(&self) -> ([u64; 8], usize);
+    fn words(&self) -> ([u64; 16], usize);
     /// Whether the memory behind it was overrun.
     fn overrun(&self) -> Option<String> {
         None
@@ -58,12 +61,12 @@ pub trait Argument {
 /// An argument that is bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain {
-    pub words: [u64; 8],
+    pub words: [u64; 16],
     pub n_bytes: usize,
 }
 
 impl Argument for Plain {
-    fn words(&self) -> ([u64; 8], usize) {
+    fn words(&self) -> ([u64; 16], usize) {
         (self.words, self.n_bytes)
     }
 }
@@ -104,16 +107,8 @@ pub struct Map<'a> {
 }
 
 impl Argument for Map<'_> {
-    fn words(&self) -> ([u64; 8], usize) {
-        let [n_rows, n_cols, ld, box_rows] =
-            [self.n_rows, self.n_cols, self.ld, self.box_rows].map(|n| n as u64);
-        let (box_cols, swizzle) = match self.box_cols {
-            64 => (64, 3), // CU_TENSOR_MAP_SWIZZLE_128B
-            32 => (32, 2), // CU_TENSOR_MAP_SWIZZLE_64B
-            n => panic!("a box of {n} columns"),
-        };
-        let start = self.device.address();
-        ([start, n_cols, n_rows, 2 * ld, box_cols | box_rows << 32, swizzle, 0, 0], 128)
+    fn words(&self) -> ([u64; 16], usize) {
+        (map_words(self.tensor().unwrap()), 128)
     }
 
     fn tensor(&self) -> Option<Tensor> {
@@ -126,39 +121,59 @@ impl Argument for Map<'_> {
     }
 }
 
+/// The emulated machine's tensor map.
+fn map_words(tensor: Tensor) -> [u64; 16] {
+    let Tensor { start, n_rows, n_cols, ld, box_rows, box_cols } = tensor;
+    let swizzle = match box_cols {
+        64 => 3, // CU_TENSOR_MAP_SWIZZLE_128B
+        32 => 2, // CU_TENSOR_MAP_SWIZZLE_64B
+        n => panic!("a box of {n} columns"),
+    };
+    let [n_rows, n_cols, ld, box_rows, box_cols] =
+        [n_rows, n_cols, ld, box_rows, box_cols].map(|n| n as u64);
+    padded(&[start, n_cols, n_rows, 2 * ld, box_cols | box_rows << 32, swizzle])
+}
+
 /// No memory: an argument that is optional.
 pub struct Null;
 
 impl Argument for Null {
-    fn words(&self) -> ([u64; 8], usize) {
+    fn words(&self) -> ([u64; 16], usize) {
         (one(0), 8)
     }
 }
 
-fn one(word: u64) -> [u64; 8] {
-    [word, 0, 0, 0, 0, 0, 0, 0]
+/// Words, then zeros.
+fn padded(words: &[u64]) -> [u64; 16] {
+    let mut all = [0; 16];
+    all[..words.len()].copy_from_slice(words);
+    all
+}
+
+fn one(word: u64) -> [u64; 16] {
+    padded(&[word])
 }
 
 impl Argument for i32 {
-    fn words(&self) -> ([u64; 8], usize) {
+    fn words(&self) -> ([u64; 16], usize) {
         (one(u64::from(*self as u32)), 4)
     }
 }
 
 impl Argument for i64 {
-    fn words(&self) -> ([u64; 8], usize) {
+    fn words(&self) -> ([u64; 16], usize) {
         (one(*self as u64), 8)
     }
 }
 
 impl Argument for f32 {
-    fn words(&self) -> ([u64; 8], usize) {
+    fn words(&self) -> ([u64; 16], usize) {
         (one(u64::from(self.to_bits())), 4)
     }
 }
 
 impl Argument for f64 {
-    fn words(&self) -> ([u64; 8], usize) {
+    fn words(&self) -> ([u64; 16], usize) {
         (one(self.to_bits()), 8)
     }
 }
@@ -171,9 +186,9 @@ pub struct DeviceHeads {
 }
 
 impl Argument for DeviceHeads {
-    fn words(&self) -> ([u64; 8], usize) {
+    fn words(&self) -> ([u64; 16], usize) {
         let [a, b, c, d, e] = self.sizes.map(|size| u64::from(size as u32));
         let last = e | u64::from(self.score_factor.to_bits()) << 32;
-        ([a | b << 32, c | d << 32, last, 0, 0, 0, 0, 0], 24)
+        (padded(&[a | b << 32, c | d << 32, last]), 24)
     }
 }

@@ -1,5 +1,7 @@
 //! Numbers for tests, and their comparison to the bit.
 
+use half::bf16;
+
 use super::Failure;
 
 /// A number in [-1, 1) for each index and stream.
@@ -23,6 +25,26 @@ pub fn tiny_values(stream: u32, len: usize) -> Vec<f32> {
         _ => value(stream, i) * 1e-30,
     };
     (0..len).map(tiny).collect()
+}
+
+/// Whole numbers up to `most`.
+pub fn whole(stream: u32, len: usize, most: f32) -> Vec<f32> {
+    values(stream, len).iter().map(|x| (x * most).round() + 0.0).collect()
+}
+
+/// As bf16, rounded to nearest.
+pub fn to_bits(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|x| bf16::from_f32(*x).to_bits()).collect()
+}
+
+/// What bf16 hold.
+pub fn from_bits(bits: &[u16]) -> Vec<f32> {
+    bits.iter().map(|bits| bf16::from_bits(*bits).to_f32()).collect()
+}
+
+/// Values that a bf16 can hold.
+pub fn rounded(values: &[f32]) -> Vec<f32> {
+    from_bits(&to_bits(values))
 }
 
 /// Rows of `n_cols` set `stride` apart; NaN between them.

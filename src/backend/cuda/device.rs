@@ -4,11 +4,13 @@
 //! is what the next result says.
 
 use super::driver::Driver;
+use super::fast::tile_cols;
 use super::memory::{
-    Cache, Factor, Fixed, Matrix, PADDING, Rows, Table, Update, Vector, Weights, pack_rows,
-    size_of_dtype,
+    Cache, Factor, Fixed, Matrix, PADDING, Table, Update, Vector, Weights, pack_rows, size_of_dtype,
 };
-use super::ops::{self, Ops, Product};
+use super::ops::{self, Ops};
+use super::products::{Between, Product};
+use super::rows::Rows;
 use crate::backend::cpu::device::rotary_tables;
 use crate::backend::{
     Activation, Backend, Factors, Heads, Limits, Part, Phase, Precision, ReadRows, Room, Span,
@@ -28,22 +30,22 @@ pub struct Cuda<D: Driver> {
 pub struct Scratch<D: Driver> {
     failure: Option<Error>,
     heads: [usize; 2], // n_heads, n_kv_heads
-    shrunk: Matrix<D>, // (n_rows, rank)
+    between: Between<D>,
 }
 
 impl<D: Driver> Default for Scratch<D> {
     fn default() -> Self {
-        Self { failure: None, heads: [1, 1], shrunk: Matrix::default() }
+        Self { failure: None, heads: [1, 1], between: Between::default() }
     }
 }
 
 impl<D: Driver> Scratch<D> {
     /// Does something unless something failed before.
-    fn attempt<T>(&mut self, op: impl FnOnce(&mut Matrix<D>) -> Result<T>) -> Option<T> {
+    fn attempt<T>(&mut self, op: impl FnOnce(&mut Between<D>) -> Result<T>) -> Option<T> {
         if self.failure.is_some() {
             return None;
         }
-        op(&mut self.shrunk).map_err(|failure| self.failure = Some(failure)).ok()
+        op(&mut self.between).map_err(|failure| self.failure = Some(failure)).ok()
     }
 
     /// Reads a result, unless something failed before.
@@ -126,11 +128,11 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn weights(&self, n_in: usize, parts: &[Part], storage: Dtype) -> Result<Weights<D>> {
-        let storage = match self.precision {
-            Precision::Exact => storage,
-            Precision::Fast => Dtype::BF16,
+        let (storage, tile_cols) = match self.precision {
+            Precision::Exact => (storage, PADDING),
+            Precision::Fast => (Dtype::BF16, tile_cols(self.driver.chip())),
         };
-        Weights::new(&self.driver, n_in, parts, storage)
+        Weights::new(&self.driver, n_in, parts, storage, tile_cols)
     }
 
     fn merged(
@@ -147,9 +149,13 @@ impl<D: Driver> Backend for Cuda<D> {
         Ok(merged)
     }
 
-    fn update(&self, _: usize, factors: &[Factors], adapters: &[&[f32]]) -> Result<Update<D>> {
+    fn update(&self, n_in: usize, factors: &[Factors], adapters: &[&[f32]]) -> Result<Update<D>> {
         let factors = factors.iter().map(|factors| self.factor(factors, adapters));
-        Ok(Update(factors.collect::<Result<_>>()?))
+        let factors = factors.collect::<Result<Vec<_>>>()?;
+        Ok(match self.precision {
+            Precision::Exact => Update::Exact(factors),
+            Precision::Fast => Update::Fast(self.ops().prepare(n_in, &factors)?),
+        })
     }
 
     fn prepare(
@@ -173,7 +179,7 @@ impl<D: Driver> Backend for Cuda<D> {
     fn rows(&self, scratch: &mut Scratch<D>, spans: Vec<Span>, phase: Phase) -> Option<Rows<D>> {
         let [n_heads, n_kv_heads] = scratch.heads;
         let tile_rows = ops::query_rows(self.dtype()) / (n_heads / n_kv_heads);
-        scratch.attempt(|_| Rows::new(&self.driver, spans, phase, tile_rows))
+        scratch.attempt(|_| Rows::new(&self.driver, spans, phase, tile_rows, self.precision))
     }
 
     fn embed(
@@ -214,16 +220,10 @@ impl<D: Driver> Backend for Cuda<D> {
         update: Option<(&Update<D>, &Option<Rows<D>>)>,
         out: &mut Matrix<D>,
     ) {
-        scratch.attempt(|shrunk| {
+        scratch.attempt(|between| {
             out.reshape(&self.driver, x.dtype, x.n_rows, weights.n_cols())?;
-            self.ops().product(Product { x, weights, out })?;
-            let Some((Update(factors), Some(rows))) = update else { return Ok(()) };
-            for factor in factors {
-                shrunk.reshape(&self.driver, Dtype::F32, x.n_rows, factor.rank)?;
-                let start = weights.start(factor.part_idx);
-                self.ops().add_update(x, weights.n_in, factor, rows, shrunk, out, start)?;
-            }
-            Ok(())
+            let update = update.and_then(|(update, rows)| Some((update, rows.as_ref()?)));
+            self.ops().product(Product { x, weights, out }, update, between)
         });
     }
 
@@ -234,9 +234,9 @@ impl<D: Driver> Backend for Cuda<D> {
         weights: &Weights<D>,
         out: &mut Matrix<D>,
     ) {
-        scratch.attempt(|_| {
+        scratch.attempt(|between| {
             out.reshape(&self.driver, Dtype::F32, x.n_rows, weights.n_cols())?;
-            self.ops().product(Product { x, weights, out })
+            self.ops().product(Product { x, weights, out }, None, between)
         });
     }
 
@@ -374,6 +374,7 @@ impl<D: Driver> Cuda<D> {
             part_idx,
             n_adapters: adapters.len(),
             n_out: b.len() / rank,
+            n_in: a.len() / rank,
             rank,
             scale,
             a: Fixed::new(&self.driver, bytemuck::cast_slice(&all(&a)))?,

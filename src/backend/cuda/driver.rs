@@ -25,11 +25,36 @@ pub trait Driver: Send + Sync {
     /// Copies the first bytes of `from` to `to`.
     fn copy(&self, to: &Self::Memory, from: &Self::Memory, n_bytes: usize) -> Result<()>;
 
+    /// What it is.
+    fn chip(&self) -> Chip;
+
+    /// The tensor map of a matrix, as kernels take it. A matrix without elements has none: its
+    /// kernels read no map.
+    fn tensor_map(&self, tensor: Tensor) -> Result<Arg>;
+
     /// Starts a kernel.
     fn launch(&self, launch: Launch, args: &[Arg]) -> Result<()>;
 
     /// Bytes of memory that are free.
     fn free_bytes(&self) -> Result<usize>;
+}
+
+/// What decides which kernels a device is given, and on how many blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chip {
+    /// Whose instructions it has.
+    pub family: Family,
+    /// Blocks that run side by side, each with a multiprocessor of its own.
+    pub n_multiprocessors: usize,
+}
+
+/// Chips that have instructions of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// sm_90a, which is compute capability 9.0 and no other.
+    Hopper,
+    /// What sm_80 has is all that is used.
+    Ampere,
 }
 
 /// A kernel and how many threads of it run.
@@ -85,8 +110,21 @@ impl Arg {
     /// # Panics
     /// If it is too large for a kernel's `int`.
     pub fn int(value: usize) -> Self {
-        assert!(value <= i32::MAX as usize, "{value} is no int");
-        Self::new(&[value as u64], 4)
+        Self::structure(&[], &[value])
+    }
+
+    /// A struct of addresses, then ints.
+    ///
+    /// # Panics
+    /// If one of the ints is too large, or all are more than an argument holds.
+    pub fn structure(addresses: &[u64], ints: &[usize]) -> Self {
+        let mut all = Self::new(addresses, 8 * addresses.len() + 4 * ints.len());
+        for (i, &value) in ints.iter().enumerate() {
+            assert!(value <= i32::MAX as usize, "{value} is no int");
+            all.words[addresses.len() + i / 2] |= (value as u64) << (i % 2 * 32);
+        }
+        all.n_bytes = all.n_bytes.next_multiple_of(if addresses.is_empty() { 4 } else { 8 });
+        all
     }
 
     /// A `long long`.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaContext, CudaStream, sys};
 
-use super::driver::{Arg, Driver, Launch, Tensor};
+use super::driver::{Arg, Chip, Driver, Family, Launch, Tensor};
 use crate::error::{Error, Result};
 
 /// All kernels, for all chips.
@@ -23,12 +23,16 @@ const PLAIN_SHARED_BYTES: usize = 48 << 10;
 /// The oldest chips that the kernels are made for.
 const OLDEST: (i32, i32) = (8, 0);
 
+/// The one that has sm_90a's instructions: what is built for it runs nowhere else.
+const HOPPER: (i32, i32) = (9, 0);
+
 /// A GPU.
 pub struct Gpu(Arc<Device>);
 
 struct Device {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    chip: Chip,
     modules: Mutex<Vec<sys::CUmodule>>,
     functions: Mutex<BTreeMap<String, Function>>,
 }
@@ -79,17 +83,22 @@ impl Gpu {
             return Err(Error::Usage("no CUDA driver was found (libcuda.so)".into()));
         }
         let context = CudaContext::new(0).map_err(failed("be opened"))?;
-        let chip = context.compute_capability().map_err(failed("tell what it is"))?;
-        if chip < OLDEST {
-            let (major, minor) = chip;
+        let version = context.compute_capability().map_err(failed("tell what it is"))?;
+        if version < OLDEST {
+            let (major, minor) = version;
             let what =
                 format!("the GPU has compute capability {major}.{minor}, wanted 8.0 or later");
             return Err(Error::Usage(what));
         }
+        let family = if version == HOPPER { Family::Hopper } else { Family::Ampere };
+        let n_multiprocessors = context
+            .attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+            .map_err(failed("tell how large it is"))? as usize;
+        let chip = Chip { family, n_multiprocessors };
         let stream = context.new_stream().map_err(failed("make a stream"))?;
         keep_freed_memory().map_err(failed("keep its memory"))?;
         let (modules, functions) = (Mutex::default(), Mutex::default());
-        let gpu = Self(Arc::new(Device { context, stream, modules, functions }));
+        let gpu = Self(Arc::new(Device { context, stream, chip, modules, functions }));
         gpu.load(KERNELS)?;
         Ok(gpu)
     }
@@ -108,46 +117,6 @@ impl Gpu {
     /// Its name, as its maker gives it.
     pub fn name(&self) -> Result<String> {
         self.0.context.name().map_err(failed("tell its name"))
-    }
-
-    /// The tensor map of a matrix, as kernels take it. A matrix without elements has none: its
-    /// kernels read no map.
-    pub fn tensor_map(&self, tensor: Tensor) -> Result<Arg> {
-        let Tensor { start, n_rows, n_cols, ld, box_rows, box_cols } = tensor;
-        let mut map = Arg::new(&[], size_of::<sys::CUtensorMap>());
-        if n_rows == 0 || n_cols == 0 {
-            return Ok(map);
-        }
-        assert!(start.is_multiple_of(16) && ld.is_multiple_of(8) && n_cols <= ld, "{tensor:?}");
-        self.bind()?;
-        let (sizes, strides) = ([n_cols as u64, n_rows as u64], [2 * ld as u64]);
-        let (in_box, steps) = ([box_cols as u32, box_rows as u32], [1, 1]);
-        let swizzle = match box_cols {
-            64 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
-            32 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_64B,
-            _ => panic!("boxes of {box_cols} columns"),
-        };
-        // SAFETY: the map is as large and lies as CUDA's; the arrays hold as many values as the
-        // rank, 2, says, the strides one less.
-        unsafe {
-            sys::cuTensorMapEncodeTiled(
-                map.words.as_mut_ptr().cast(),
-                sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-                2,
-                start as *mut std::ffi::c_void,
-                sizes.as_ptr(),
-                strides.as_ptr(),
-                in_box.as_ptr(),
-                steps.as_ptr(),
-                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
-                swizzle,
-                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
-            )
-        }
-        .result()
-        .map_err(failed("make a tensor map"))?;
-        Ok(map)
     }
 
     fn bind(&self) -> Result<sys::CUstream> {
@@ -241,6 +210,48 @@ impl Driver for Gpu {
         // SAFETY: both ranges were checked.
         unsafe { result::memcpy_dtod_async(to.start, from.start, n_bytes, stream) }
             .map_err(failed(&format!("copy {n_bytes} bytes")))
+    }
+
+    fn chip(&self) -> Chip {
+        self.0.chip
+    }
+
+    fn tensor_map(&self, tensor: Tensor) -> Result<Arg> {
+        let Tensor { start, n_rows, n_cols, ld, box_rows, box_cols } = tensor;
+        let mut map = Arg::new(&[], size_of::<sys::CUtensorMap>());
+        if n_rows == 0 || n_cols == 0 {
+            return Ok(map);
+        }
+        assert!(start.is_multiple_of(16) && ld.is_multiple_of(8) && n_cols <= ld, "{tensor:?}");
+        self.bind()?;
+        let (sizes, strides) = ([n_cols as u64, n_rows as u64], [2 * ld as u64]);
+        let (in_box, steps) = ([box_cols as u32, box_rows as u32], [1, 1]);
+        let swizzle = match box_cols {
+            64 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+            32 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_64B,
+            _ => panic!("boxes of {box_cols} columns"),
+        };
+        // SAFETY: the map is as large and lies as CUDA's; the arrays hold as many values as the
+        // rank, 2, says, the strides one less.
+        unsafe {
+            sys::cuTensorMapEncodeTiled(
+                map.words.as_mut_ptr().cast(),
+                sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                2,
+                start as *mut std::ffi::c_void,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                in_box.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                swizzle,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        }
+        .result()
+        .map_err(failed("make a tensor map"))?;
+        Ok(map)
     }
 
     fn launch(&self, launch: Launch, args: &[Arg]) -> Result<()> {

@@ -4,7 +4,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::driver::Driver;
-use crate::backend::{Heads, Part, Phase, Room, Span};
+use super::fast::Prepared;
+use crate::backend::{Heads, Part, Room};
 use crate::error::Result;
 use crate::tensors::Dtype;
 
@@ -137,8 +138,8 @@ pub struct Table<D: Driver> {
     pub(super) dim: usize,
 }
 
-/// Matrices that share their input, (n_cols, ld), one below the other; each begins at a multiple
-/// of [`PADDING`] rows, and what lies between is zero.
+/// Matrices that share their input, (n_cols, ld), one below the other; each begins where a tile of
+/// the product does, and what lies between is zero.
 pub struct Weights<D: Driver> {
     pub(super) values: Fixed<D>,
     pub(super) storage: Dtype,
@@ -149,11 +150,20 @@ pub struct Weights<D: Driver> {
 
 impl<D: Driver> Weights<D> {
     /// The parts, each (n_out, n_in), as values of type `storage`, which must hold them exactly.
-    pub fn new(driver: &D, n_in: usize, parts: &[Part], storage: Dtype) -> Result<Self> {
-        let mut starts = vec![0];
+    /// They begin at multiples of `tile_cols`, and the last ends at one of [`PADDING`].
+    pub fn new(
+        driver: &D,
+        n_in: usize,
+        parts: &[Part],
+        storage: Dtype,
+        tile_cols: usize,
+    ) -> Result<Self> {
+        let (mut starts, mut end) = (Vec::new(), 0usize);
         for part in parts {
-            starts.push(starts[starts.len() - 1] + part.n_out.next_multiple_of(PADDING));
+            starts.push(end.next_multiple_of(tile_cols));
+            end = starts[starts.len() - 1] + part.n_out.next_multiple_of(PADDING);
         }
+        starts.push(end);
         let ld = n_in.next_multiple_of(16 / size_of_dtype(storage));
         let n_bytes_row = ld * size_of_dtype(storage);
         let mut bytes = vec![0u8; starts[parts.len()] * n_bytes_row];
@@ -227,7 +237,12 @@ fn narrow(values: &[f32], storage: Dtype, bytes: &mut [u8]) {
 }
 
 /// What the adapters of a set add to one product.
-pub struct Update<D: Driver>(pub(super) Vec<Factor<D>>);
+pub enum Update<D: Driver> {
+    /// In precision exact, each part's factors.
+    Exact(Vec<Factor<D>>),
+    /// In precision fast, all parts'.
+    Fast(Prepared<D>),
+}
 
 /// One part's factors, of all adapters.
 pub struct Factor<D: Driver> {
@@ -238,45 +253,18 @@ pub struct Factor<D: Driver> {
     pub(super) scale: f32,
     pub(super) a: Fixed<D>, // (n_adapters, rank, n_in)
     pub(super) b: Fixed<D>, // (n_adapters, n_out, rank)
+    pub(super) n_in: usize,
 }
 
-/// The rows of a batch: for each its slot, position and adapter, then the tiles of attention.
-pub struct Rows<D: Driver> {
-    pub(super) spans: Vec<Span>,
-    pub(super) phase: Phase,
-    pub(super) n_rows: usize, // up to the last span's end
-    pub(super) n_tiles: usize,
-    ints: Fixed<D>, // slots, positions, adapters, each (n_rows); then tiles (n_tiles, 3)
-}
-
-impl<D: Driver> Rows<D> {
-    /// The rows of `spans`; attention takes at most `tile_rows` of them together.
-    pub fn new(driver: &D, spans: Vec<Span>, phase: Phase, tile_rows: usize) -> Result<Self> {
-        let n_rows = spans.iter().map(|span| span.row + span.n_rows).max().unwrap_or(0);
-        let mut ints = vec![0i32; 3 * n_rows];
-        let (mut tiles, mut out_row) = (Vec::new(), 0);
-        for span in &spans {
-            for i in 0..span.n_rows {
-                let values = [span.slot, span.first + i, span.adapter_idx];
-                for (column, value) in values.into_iter().enumerate() {
-                    ints[column * n_rows + span.row + i] = value as i32;
-                }
-            }
-            for first in (0..span.n_rows).step_by(tile_rows) {
-                let n_here = tile_rows.min(span.n_rows - first);
-                tiles.push([span.row + first, n_here, out_row + first].map(|n| n as i32));
-            }
-            out_row += span.n_rows;
-        }
-        ints.extend(tiles.as_flattened());
-        let ints = Fixed::new(driver, bytemuck::cast_slice(&ints))?;
-        Ok(Self { spans, phase, n_rows, n_tiles: tiles.len(), ints })
+impl<D: Driver> Factor<D> {
+    /// From one adapter's A to the next one's, in numbers.
+    pub fn a_stride(&self) -> usize {
+        self.rank * self.n_in
     }
 
-    /// Where the slots, the positions, the adapters and the tiles begin.
-    pub fn addresses(&self, driver: &D) -> [u64; 4] {
-        let start = self.ints.address(driver);
-        [0, 1, 2, 3].map(|column| start + (column * self.n_rows * size_of::<i32>()) as u64)
+    /// From one adapter's B to the next one's.
+    pub fn b_stride(&self) -> usize {
+        self.n_out * self.rank
     }
 }
 

@@ -1,13 +1,17 @@
 //! The CUDA backend: launches of the kernels in `kernels/`, on any device that runs them.
 //!
-//! `driver` is what a device offers, `gpu` a GPU behind it, `memory` what lies on it, `ops` the
-//! launches, and `device` makes them a [`crate::backend::Backend`]. Precision `exact`: f32 in the
-//! CPU's order, with the CPU's bits. What a kernel demands of its arguments stands above it; it is
-//! asserted where it is launched.
+//! `driver` is what a device offers, `gpu` a GPU behind it, `memory` what lies on it, `rows` what a
+//! batch is, `ops` the launches, `fast` those of precision `fast`'s products, `products` a product
+//! with its update in either precision; `device` makes them a [`crate::backend::Backend`].
+//! Precision `exact`: f32 in the CPU's order, with the CPU's bits. What a kernel demands of its
+//! arguments stands above it; it is asserted where it is launched.
 
 pub mod device;
 pub mod driver;
+mod fast;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 pub mod memory;
 mod ops;
+mod products;
+mod rows;

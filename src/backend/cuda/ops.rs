@@ -1,7 +1,9 @@
 //! The launches, a kernel each. What a kernel demands of sizes and addresses is asserted here.
 
 use super::driver::{Arg, Driver, Launch};
-use super::memory::{Cache, Factor, Fixed, Matrix, Rows, Table, Weights};
+use super::memory::{Cache, Factor, Fixed, Matrix, Table, Weights};
+use super::products::Product;
+use super::rows::{Places, Rows};
 use crate::backend::Activation;
 use crate::backend::Heads;
 use crate::error::Result;
@@ -18,18 +20,11 @@ pub fn query_rows(dtype: Dtype) -> usize {
 /// Values of a head, at most.
 pub const MAX_HEAD_DIM: usize = 256;
 
-/// `out = x W^T`
-pub struct Product<'a, D: Driver> {
-    pub x: &'a Matrix<D>,
-    pub weights: &'a Weights<D>,
-    pub out: &'a Matrix<D>,
-}
-
 /// The launches on a device.
 pub struct Ops<'a, D: Driver>(pub &'a D);
 
 /// Whether these are the activations of precision `fast`.
-fn is_fast<D: Driver>(x: &Matrix<D>) -> bool {
+pub(super) fn is_fast<D: Driver>(x: &Matrix<D>) -> bool {
     x.dtype == Dtype::BF16
 }
 
@@ -42,7 +37,7 @@ fn template_of(head_dim: usize) -> usize {
     }
 }
 
-fn suffix(dtype: Dtype) -> &'static str {
+pub(super) fn suffix(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F32 => "f32",
         Dtype::F16 => "f16",
@@ -52,7 +47,7 @@ fn suffix(dtype: Dtype) -> &'static str {
 
 impl<D: Driver> Ops<'_, D> {
     /// Starts a kernel; a grid without blocks is nothing to do.
-    fn start(
+    pub(super) fn start(
         &self,
         kernel: &str,
         grid: [usize; 3],
@@ -67,11 +62,11 @@ impl<D: Driver> Ops<'_, D> {
         self.0.launch(Launch { kernel, grid, block, shared_bytes }, args)
     }
 
-    fn at(&self, matrix: &Matrix<D>) -> Arg {
+    pub(super) fn at(&self, matrix: &Matrix<D>) -> Arg {
         Arg::address(matrix.at(self.0, 0, 0))
     }
 
-    fn of(&self, fixed: &Fixed<D>) -> Arg {
+    pub(super) fn of(&self, fixed: &Fixed<D>) -> Arg {
         Arg::address(fixed.address(self.0))
     }
 
@@ -124,7 +119,9 @@ impl<D: Driver> Ops<'_, D> {
         self.start(kernel, [x.n_rows, 1, 1], 256, shared_bytes, &args)
     }
 
-    pub fn product(&self, Product { x, weights, out }: Product<D>) -> Result<()> {
+    /// `out = x W^T` in precision exact.
+    pub fn exact_product(&self, Product { x, weights, out }: Product<D>) -> Result<()> {
+        assert!(!is_fast(x), "f32 alone is summed in the CPU's order");
         let n_out = weights.n_cols();
         assert!(weights.n_in <= x.stride && n_out <= out.stride && x.n_rows == out.n_rows);
         let args = [
@@ -139,12 +136,6 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(out.stride),
             Arg::int(0), // START_ZERO
         ];
-        if is_fast(x) {
-            assert!(weights.storage == Dtype::BF16, "precision fast keeps weights in bf16");
-            let kernel = format!("gemm_fast_{}_v2", suffix(out.dtype));
-            let grid = [n_out.div_ceil(128) * x.n_rows.div_ceil(128), 1, 1];
-            return self.start(&kernel, grid, 128, 0, &args);
-        }
         let kernel = format!("gemm_exact_{}_v2", suffix(weights.storage));
         let grid = [n_out.div_ceil(64), x.n_rows.div_ceil(64), 1];
         self.start(&kernel, grid, 128, 0, &args)
@@ -168,12 +159,11 @@ impl<D: Driver> Ops<'_, D> {
         self.start("low_rank_v2", grid, 128, 0, &args)
     }
 
-    /// Adds each row's adapter's `(scale B) (A x)` to the part of `out` that begins at `start`.
-    #[allow(clippy::too_many_arguments)] // two products, with what is between them
+    /// Adds each row's adapter's `(scale B) (A x)` to the part of `out` that begins at `start`, in
+    /// precision exact.
     pub fn add_update(
         &self,
         x: &Matrix<D>,
-        n_in: usize,
         factor: &Factor<D>,
         rows: &Rows<D>,
         shrunk: &Matrix<D>,
@@ -182,27 +172,20 @@ impl<D: Driver> Ops<'_, D> {
     ) -> Result<()> {
         let (n_rows, rank) = (x.n_rows, factor.rank);
         assert_eq!(n_rows, rows.n_rows, "an adapter for each row");
-        let [_, _, adapters, _] = rows.addresses(self.0);
+        let Places { adapters, .. } = rows.places(self.0);
         let args = [
             self.at(x),
             self.of(&factor.a),
             Arg::address(adapters),
             self.at(shrunk),
             Arg::int(n_rows),
-            Arg::int(n_in),
+            Arg::int(factor.n_in),
             Arg::int(rank),
             Arg::int(x.stride),
-            Arg::long(rank * n_in),
+            Arg::long(factor.a_stride()),
         ];
-        // In precision fast a tile of 64 rows is computed for each of its adapters.
-        let n_distinct = factor.n_adapters.min(64);
-        if is_fast(x) {
-            let grid = [n_rows.div_ceil(64), rank.div_ceil(16), n_distinct];
-            self.start("lora_shrink_fast_v2", grid, 256, 0, &args)?;
-        } else {
-            let grid = [rank.div_ceil(16), n_rows.div_ceil(16), 1];
-            self.start("lora_shrink_v2", grid, 256, 0, &args)?;
-        }
+        let grid = [rank.div_ceil(16), n_rows.div_ceil(16), 1];
+        self.start("lora_shrink_v2", grid, 256, 0, &args)?;
         let args = [
             self.at(shrunk),
             self.of(&factor.b),
@@ -213,12 +196,8 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(factor.n_out),
             Arg::int(rank),
             Arg::int(out.stride),
-            Arg::long(factor.n_out * rank),
+            Arg::long(factor.b_stride()),
         ];
-        if is_fast(x) {
-            let grid = [n_rows.div_ceil(64), factor.n_out.div_ceil(128), n_distinct];
-            return self.start("lora_expand_fast_v2", grid, 128, 0, &args);
-        }
         let grid = [factor.n_out.div_ceil(128), n_rows.div_ceil(8), 1];
         self.start("lora_expand_v2", grid, 128, 0, &args)
     }
@@ -239,7 +218,8 @@ impl<D: Driver> Ops<'_, D> {
     ) -> Result<()> {
         assert_eq!(qkv.n_rows, rows.n_rows, "a position for each row");
         let col = |col: usize| Arg::address(qkv.at(self.0, 0, col));
-        let [slots, positions, _, _] = rows.addresses(self.0).map(Arg::address);
+        let Places { slots, positions, .. } = rows.places(self.0);
+        let [slots, positions] = [slots, positions].map(Arg::address);
         let [cos, sin] = cache.angles(self.0).map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
         let args = [
@@ -270,7 +250,8 @@ impl<D: Driver> Ops<'_, D> {
         let Heads { n_kv_heads, head_dim, .. } = cache.heads();
         assert!(head_dim.is_multiple_of(4) && head_dim <= MAX_HEAD_DIM, "{head_dim} values");
         let template = template_of(head_dim);
-        let [slots, positions, _, tiles] = rows.addresses(self.0).map(Arg::address);
+        let Places { slots, positions, tiles, .. } = rows.places(self.0);
+        let [slots, positions, tiles] = [slots, positions, tiles].map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
         let args = [
             self.at(qkv),
@@ -305,7 +286,8 @@ impl<D: Driver> Ops<'_, D> {
         let Heads { n_heads, n_kv_heads, head_dim, .. } = cache.heads();
         assert!(head_dim <= MAX_HEAD_DIM, "heads of {head_dim} values");
         let longest = rows.spans.iter().map(|span| span.first + 1).max().unwrap_or(0);
-        let [slots, positions, _, _] = rows.addresses(self.0).map(Arg::address);
+        let Places { slots, positions, .. } = rows.places(self.0);
+        let [slots, positions] = [slots, positions].map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
         let args = [
             self.at(qkv),
