@@ -4,6 +4,7 @@
 #include "attention_decode_fast.cu"
 #include "attention_prefill.cu"
 #include "attention_prefill_fast.cu"
+#include "attention_prefill_hopper.cu"
 #include "attention_steps.cu"
 #include "combine.cu"
 #include "embed.cu"

@@ -57,17 +57,20 @@ DEVICE int place_of(int row, int chunk) {
   return row * HEAD_DIM + (chunk ^ (row % 8)) * CHUNK;
 }
 
-// Copies positions first.. of a head of the cache to a tile of `N_ROWS`, by `N_THREADS` threads;
-// zeros stand for what lies outside of begin..end, and behind the head's last number.
-template <int HEAD_DIM, int N_ROWS, int N_THREADS>
-DEVICE void load(Bf16* tile, const Bf16* head, int first, int begin, int end, int head_dim) {
-  constexpr int N_CHUNKS = HEAD_DIM / CHUNK;
+// Copies positions first.. of a head of the cache, `COLS` numbers of each from `first_col` on, to a
+// tile of `N_ROWS`, by `N_THREADS` threads; zeros stand for what lies outside of begin..end, and
+// behind the head's last number.
+template <int COLS, int N_ROWS, int N_THREADS>
+DEVICE void load(Bf16* tile, const Bf16* head, int first, int begin, int end, int head_dim,
+                 int first_col = 0) {
+  constexpr int N_CHUNKS = COLS / CHUNK;
 #pragma unroll 4
   for (int at = threadIdx.x % N_THREADS; at < N_ROWS * N_CHUNKS; at += N_THREADS) {
     const int row = at / N_CHUNKS, chunk = at % N_CHUNKS, position = first + row;
-    const bool is_inside = position >= begin && position < end && chunk * CHUNK < head_dim;
-    const Bf16* from = is_inside ? row_of(head, position, head_dim) + chunk * CHUNK : head;
-    copy_async(tile + place_of<HEAD_DIM>(row, chunk), from, is_inside ? 16 : 0);
+    const int col = first_col + chunk * CHUNK;
+    const bool is_inside = position >= begin && position < end && col < head_dim;
+    const Bf16* from = is_inside ? row_of(head, position, head_dim) + col : head;
+    copy_async(tile + place_of<COLS>(row, chunk), from, is_inside ? 16 : 0);
   }
 }
 

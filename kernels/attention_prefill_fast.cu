@@ -19,9 +19,10 @@
 //     so shared memory bounds it: predicted 40 % of the peak for long prompts, and for prompts of
 //     200 tokens 60 % of copy bandwidth. 32 rows a warp would read half as much, in more registers
 //     than there are at 256 numbers. Not run on hardware.
+// v3  for sm_90a: attention_prefill_hopper.cu.
 #include "common.cuh"
 
-#include "attention_fast.cuh"
+#include "attention_tile.cuh"
 
 namespace prefill_fast {
 
@@ -39,82 +40,44 @@ DEVICE void attend(const Bf16* q, const Bf16* keys, const Bf16* values, const in
   DYNAMIC_SHARED(Bf16, queries);
   Bf16* const key_tile = queries + QUERY_ROWS * HEAD_DIM;
   Bf16* const value_tile = key_tile + KEYS * HEAD_DIM;
-  const QueryTile tile = tiles[blockIdx.x];
-  const int kv_head = blockIdx.y, group = heads.n_heads / heads.n_kv_heads;
-  const int head_dim = heads.head_dim, lane = threadIdx.x % 32;
-  const int slot = slot_of[tile.first_row], first_position = position_of[tile.first_row];
-  const Bf16* slot_keys = keys_of(keys, heads, slot, kv_head);
-  const Bf16* slot_values = values_of(values, heads, slot, kv_head);
+  const Queries block = queries_of(tiles, position_of, heads);
+  const int slot = slot_of[block.tile.first_row], head_dim = heads.head_dim;
+  const Bf16* slot_keys = keys_of(keys, heads, slot, blockIdx.y);
+  const Bf16* slot_values = values_of(values, heads, slot, blockIdx.y);
   const float factor = exponent_factor(heads);
 
-  // What the tile sees, and the first keys. Query row r is head kv_head * group + r % group at
-  // position r / group; rows past the tile's last are zeros.
-  const int n_query_rows = tile.n_rows * group;
-  const int begin_of_tile = first_seen(heads, first_position);
-  const int end_of_tile = first_position + tile.n_rows;
+  // Load the queries, and the first keys that the tile sees.
   const auto load_tile = [&](Bf16* to, const Bf16* from, int first) {
-    load<HEAD_DIM, KEYS, 32 * N_WARPS>(to, from, first, begin_of_tile, end_of_tile, head_dim);
+    load<HEAD_DIM, KEYS, 32 * N_WARPS>(to, from, first, block.begin, block.end, head_dim);
   };
-  for (int at = threadIdx.x; at < QUERY_ROWS * HEAD_DIM / CHUNK; at += 32 * N_WARPS) {
-    const int r = at / (HEAD_DIM / CHUNK), chunk = at % (HEAD_DIM / CHUNK);
-    const bool is_inside = r < n_query_rows && chunk * CHUNK < head_dim;
-    const int col = (kv_head * group + r % group) * head_dim + chunk * CHUNK;
-    const Bf16* from = is_inside ? row_of(q, tile.first_row + r / group, ldq) + col : q;
-    copy_async(queries + place_of<HEAD_DIM>(r, chunk), from, is_inside ? 16 : 0);
-  }
-  int first = begin_of_tile / KEYS * KEYS;
+  load_queries<HEAD_DIM, QUERY_ROWS, 32 * N_WARPS>(queries, q, ldq, block, head_dim);
+  int first = block.begin / KEYS * KEYS;
   load_tile(key_tile, slot_keys, first);
   commit_copies();
 
-  // What the warp's rows see: of the first of them and of the last, then of each.
   const int first_row = static_cast<int>(threadIdx.x) / 32 * WARP_ROWS;
-  const int lowest = first_position + first_row / group;
-  const int last_row = least(first_row + WARP_ROWS, n_query_rows) - 1;
-  const int highest = last_row < first_row ? -1 : first_position + last_row / group;
+  const Span span = span_of(block, first_row);
   Rows<HEAD_DIM> rows;
-  begin(rows);
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int r = first_row + lane / 4 + 8 * half, position = first_position + r / group;
-    rows.begins[half] = r < n_query_rows ? first_seen(heads, position) : 0;
-    rows.ends[half] = r < n_query_rows ? position + 1 : 0;
-  }
+  begin(rows, block, heads, first_row);
 
-  for (; first < end_of_tile; first += KEYS) {
+  for (; first < block.end; first += KEYS) {
     wait_copies<0>();
     sync_block();  // K has arrived, and nobody reads V any more
     load_tile(value_tile, slot_values, first);
     commit_copies();
-    const bool is_seen = first <= highest && first + KEYS > first_seen(heads, lowest);
+    const bool is_seen = first <= span.highest && first + KEYS > first_seen(heads, span.lowest);
     float scores[KEYS / 8][4];
     if (is_seen) score<HEAD_DIM, KEYS>(scores, queries, first_row, key_tile);
     wait_copies<0>();
     sync_block();  // V has arrived, and nobody reads K any more
-    if (first + KEYS < end_of_tile) load_tile(key_tile, slot_keys, first + KEYS);
+    if (first + KEYS < block.end) load_tile(key_tile, slot_keys, first + KEYS);
     commit_copies();
     if (!is_seen) continue;
-    // The whole tile is seen by all rows, or each looks for itself.
-    if (first + KEYS > lowest + 1 || first < first_seen(heads, highest)) {
-      mask<HEAD_DIM, KEYS>(scores, rows, first);
-    }
+    if (!is_all_seen(span, heads, first, KEYS)) mask<HEAD_DIM, KEYS>(scores, rows, first);
     take_numerators<HEAD_DIM, KEYS>(scores, rows, factor);
     add_values<HEAD_DIM, KEYS>(rows, scores, value_tile);
   }
-
-  // Write.
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float inverse = div_rn(1.0f, total(rows.partial[half]));
-    const int r = first_row + lane / 4 + 8 * half, head = kv_head * group + r % group;
-    if (r >= n_query_rows) continue;
-    Bf16* to = row_of(out, tile.out_row + r / group, ldo) + head * head_dim;
-#pragma unroll
-    for (int j = 0; j < HEAD_DIM / 8; ++j) {
-      if (8 * j >= head_dim) continue;
-      store2(to + 8 * j + lane % 4 * 2, mul_rn(rows.sums[j][2 * half], inverse),
-             mul_rn(rows.sums[j][2 * half + 1], inverse));
-    }
-  }
+  write(out, ldo, rows, block, head_dim, first_row);
 }
 
 }  // namespace prefill_fast

@@ -4,8 +4,8 @@
 #   - arithmetic rounds once, to nearest, where the source says so: no bare mul or add, which ptxas
 #     could fuse, nothing approximate, no denormal flushed. The kernels of precision `fast` are free
 #     in that, but its products, LoRA and attention above v1 must use tensor cores; so must those
-#     for Hopper, on sm_90a, by wgmma, fed by the tensor memory accelerator, and without ptxas
-#     serialising it;
+#     for Hopper, on sm_90a, by wgmma, without ptxas serialising it, the products fed by the tensor
+#     memory accelerator;
 #   - no kernel touches local memory, where cuobjdump and nvdisasm stand beside NVCC to tell;
 #   - registers and shared memory are those of expected/kernels/resources.txt. `--write` keeps them.
 # The probes (kernels/probes) have a file of their own, and must only compile, without a spill.
@@ -49,8 +49,8 @@ if awk -F '\t' '$5 > 0 { print "kernels: " $1 " for " $2 " has a stack of " $5 "
 fi
 {
     echo "# Registers of a thread and static shared memory of a block in bytes, nvcc 13.0."
-    awk -F '\t' 'BEGIN { printf "%-30s %-7s %9s %7s\n", "kernel", "chip", "registers", "shared" }
-        { printf "%-30s %-7s %9d %7d\n", $1, $2, $3, $4 }' "$out/resources.tsv"
+    awk -F '\t' 'BEGIN { printf "%-31s %-7s %9s %7s\n", "kernel", "chip", "registers", "shared" }
+        { printf "%-31s %-7s %9d %7d\n", $1, $2, $3, $4 }' "$out/resources.tsv"
 } >"$out/resources.txt"
 
 # The gate on the deterministic kernels: an instruction's name says how it rounds.
@@ -86,15 +86,17 @@ if [ -x "$tools/cuobjdump" ] && [ -x "$tools/nvdisasm" ]; then
             exit 1
         fi
     done >"$out/tensor_cores"
-    for instruction in ' HGMMA[.]' ' UTMALDG[.]'; do
-        tensor_cores "$instruction" "$out/sm_90a.sass" | grep _hopper_
-    done >"$out/hopper"
+    {
+        tensor_cores ' HGMMA[.]' "$out/sm_90a.sass" | grep _hopper_
+        tensor_cores ' UTMALDG[.]' "$out/sm_90a.sass" | grep gemm_hopper_
+    } >"$out/hopper"
 else
     tensor_cores 'mma[.]sync' "$out/kernels.ptx" | grep -v _hopper_ >"$out/tensor_cores"
-    "$nvcc" "${flags[@]}" -ptx -arch=compute_90a -o "$out/hopper.ptx" kernels/gemm_hopper.cu
-    for instruction in 'wgmma[.]mma_async' 'cp[.]async[.]bulk[.]tensor'; do
-        tensor_cores "$instruction" "$out/hopper.ptx"
-    done >"$out/hopper"
+    "$nvcc" "${flags[@]}" -ptx -arch=compute_90a -o "$out/hopper.ptx" kernels/all.cu
+    {
+        tensor_cores 'wgmma[.]mma_async' "$out/hopper.ptx" | grep _hopper_
+        tensor_cores 'cp[.]async[.]bulk[.]tensor' "$out/hopper.ptx" | grep gemm_hopper_
+    } >"$out/hopper"
 fi
 must='^(gemm|attention|lora)_(.*_)?fast_(.*_)?v[2-9]'
 for op in gemm attention_prefill attention_decode lora_shrink; do
@@ -108,7 +110,7 @@ if grep -E "$must no$" "$out/tensor_cores" >&2; then
     exit 1
 fi
 
-if [ "$(grep -c ' yes$' "$out/hopper")" -lt 4 ] || grep ' no$' "$out/hopper" >&2; then
+if [ "$(grep -c ' yes$' "$out/hopper")" -lt 7 ] || grep ' no$' "$out/hopper" >&2; then
     echo "kernels: a kernel for Hopper lacks wgmma, or copies of tiles, in its $code" >&2
     exit 1
 fi

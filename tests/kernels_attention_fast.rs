@@ -6,14 +6,15 @@
 mod kernels_common;
 
 use half::bf16;
-use kernels_common::SEEDS;
 use kernels_common::attention_fast::{Batch, Content, Layer, Row, prompts, rows_of};
 use kernels_common::values::{assert_bits, rounded};
+use kernels_common::{SEEDS, has_hopper};
+use model_swarms::backend::cuda::driver::Family;
 
 /// (n_heads, n_kv_heads, head_dim), the window and lengths of prompts: around tiles of 64, 32 and
 /// 16 positions, 64 query rows and 16 of a warp, and heads of 64, 128 and 256 numbers.
 type Case = ([usize; 3], Option<usize>, &'static [usize]);
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     ([1, 1, 8], None, &[]),
     ([1, 1, 8], None, &[0, 1]),
     ([2, 2, 8], None, &[63, 0, 64, 65]),
@@ -25,12 +26,24 @@ const CASES: [Case; 11] = [
     ([2, 2, 128], Some(70), &[97]),
     ([1, 1, 136], Some(1), &[3, 42]),
     ([8, 1, 256], None, &[33]),
+    ([1, 1, 144], None, &[63, 64, 130]),
 ];
 
-/// Every kernel over a batch, by name.
+/// Every kernel of tensor cores that this machine runs over a batch, by name.
+fn by_tensor_cores(layer: &Layer, batch: &Batch, seed: u64) -> Vec<(&'static str, Vec<f32>)> {
+    let mut all = vec![
+        ("prefill", layer.prefill(Family::Ampere, batch, seed)),
+        ("decode", layer.decode(batch, seed)),
+    ];
+    if has_hopper() {
+        all.push(("prefill for Hopper", layer.prefill(Family::Hopper, batch, seed)));
+    }
+    all
+}
+
+/// The obvious kernel too, on one order of threads.
 fn by_all_kernels(layer: &Layer, batch: &Batch, seed: u64) -> Vec<(&'static str, Vec<f32>)> {
-    let mut all = vec![("prefill", layer.prefill(batch, seed))];
-    all.push(("decode", layer.decode(batch, seed)));
+    let mut all = by_tensor_cores(layer, batch, seed);
     if seed == 1 {
         all.push(("v1", layer.plainly(batch, seed)));
     }
@@ -156,7 +169,18 @@ fn a_row_alone_is_the_row_in_any_batch_and_of_any_piece() {
         let new = || Layer::new(sizes, window, Content::Any, 4);
         let layer = new();
         let batch = layer.append(prompts(&[101, 1, 66]), 0);
-        let (prefill, decode) = (layer.prefill(&batch, 0), layer.decode(&batch, 0));
+        let whole = by_tensor_cores(&layer, &batch, 0);
+        // Each row of a part of the prompts against the same row of all of them.
+        let check = |of: &Layer, part: Batch, seed| {
+            let ours = by_tensor_cores(of, &part, seed);
+            for ((kernel, ours), (_, whole)) in ours.iter().zip(&whole) {
+                for row in &part.rows {
+                    let wanted = of_row(&layer, &batch, whole, *row);
+                    let case = format!("{kernel} {sizes:?} {row:?} seed {seed}");
+                    assert_bits(of_row(of, &part, ours, *row), wanted, &case);
+                }
+            }
+        };
         // The same prompts in other slots of a cache that holds nothing else, piece by piece, and
         // pieces of two prompts side by side: of the first in its place, behind rows of the other.
         let pieces = [(0..31, 0..1), (31..32, 1..50), (32..96, 50..65), (96..101, 65..66)];
@@ -166,25 +190,13 @@ fn a_row_alone_is_the_row_in_any_batch_and_of_any_piece() {
                 let mut rows = rows_of(2, of_last);
                 rows.extend(rows_of(0, of_first));
                 rows.iter_mut().for_each(|row| row.slot = 3 - row.slot);
-                let piece = other.append(rows, seed);
-                let ours = (other.prefill(&piece, seed), other.decode(&piece, seed));
-                for row in &piece.rows {
-                    let case = format!("{sizes:?} {row:?} seed {seed}");
-                    let of_piece = |out| of_row(&other, &piece, out, *row);
-                    let of_batch = |out| of_row(&layer, &batch, out, *row);
-                    assert_bits(of_piece(&ours.0), of_batch(&prefill), &format!("prefill {case}"));
-                    assert_bits(of_piece(&ours.1), of_batch(&decode), &format!("decode {case}"));
-                }
+                check(&other, other.append(rows, seed), seed);
             }
         }
         // Row by row.
         let alone = new();
         for row in rows_of(0, 0..101) {
-            let batch_of_one = alone.append(vec![row], 1);
-            let ours = (alone.prefill(&batch_of_one, 1), alone.decode(&batch_of_one, 1));
-            let of_batch = |out| of_row(&layer, &batch, out, row);
-            assert_bits(&ours.0, of_batch(&prefill), &format!("prefill {sizes:?} {row:?}"));
-            assert_bits(&ours.1, of_batch(&decode), &format!("decode {sizes:?} {row:?}"));
+            check(&alone, alone.append(vec![row], 1), 1);
         }
     }
 }

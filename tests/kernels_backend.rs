@@ -239,10 +239,16 @@ fn precision_fast_is_near_the_exact_one_and_does_not_depend_on_the_batch() {
             assert_same(&again, &ours, &format!("{family:?}, batches of {batch}"));
         }
         let started = started.lock().unwrap();
-        let products: Vec<_> = started.iter().filter(|name| name.starts_with("gemm")).collect();
+        let has_versions =
+            |name: &&String| name.starts_with("gemm") || name.starts_with("attention_prefill");
+        let products: Vec<_> = started.iter().filter(has_versions).collect();
         let wanted = match family {
-            Family::Ampere => ["gemm_fast_bf16_v2", "gemm_fast_f32_v2"],
-            Family::Hopper => ["gemm_hopper_bf16_v3", "gemm_hopper_f32_v3"],
+            Family::Ampere => {
+                ["attention_prefill_fast_64_v2", "gemm_fast_bf16_v2", "gemm_fast_f32_v2"]
+            }
+            Family::Hopper => {
+                ["attention_prefill_hopper_64_v3", "gemm_hopper_bf16_v3", "gemm_hopper_f32_v3"]
+            }
         };
         assert_eq!(products, wanted, "the chip's own products alone");
     }

@@ -32,7 +32,11 @@ const fn hopper(name: &'static str, check: &'static str) -> Bug {
     Bug { n: 200, ..bug(name, check) }
 }
 
-const BUGS: [Bug; 43] = [
+const fn turned(name: &'static str, check: &'static str) -> Bug {
+    Bug { n: 3, ..bug(name, check) }
+}
+
+const BUGS: [Bug; 54] = [
     Bug { thread: RACE, ..bug("planted_missing_barrier", "bits") },
     Bug { thread: RACE, ..bug("planted_missing_second_barrier", "bits") },
     Bug { thread: RACE, ..bug("planted_missing_lane_barrier", "bits") },
@@ -76,6 +80,17 @@ const BUGS: [Bug; 43] = [
     hopper("planted_hopper_missing_arrival", "stuck-barrier"),
     hopper("planted_hopper_touched_sums", "touched-sums"),
     hopper("planted_hopper_misaligned_tile", "misaligned"),
+    turned("planted_turned_missing_tile_fence", "missing-fence"),
+    turned("planted_turned_early_tile_fence", "missing-fence"),
+    turned("planted_turned_lone_tile_fence", "missing-fence"),
+    turned("planted_turned_missing_barrier", "bits"),
+    turned("planted_turned_missing_fence", "missing-fence"),
+    turned("planted_turned_touched_operand", "touched-operand"),
+    turned("planted_turned_reused_operand", "touched-operand"),
+    turned("planted_turned_wrong_panel", "bits"),
+    turned("planted_turned_no_swizzle", "bits"),
+    turned("planted_turned_late_copy", "changed-operand"),
+    turned("planted_turned_misaligned_tile", "misaligned"),
 ];
 
 /// Runs a kernel that should reverse blocks of 64 values.
@@ -150,12 +165,28 @@ fn updated_product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
     compare(&out.read(), &wanted)
 }
 
+/// Runs a kernel that should multiply matrices of (64, 16 n) and (16 n, 128), by wgmma.
+fn turned_product(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
+    let n_k = 16 * n;
+    let (x, y) = (whole(1, 64 * n_k, 8.0), whole(2, n_k * 128, 8.0));
+    let sum = |i: usize, j: usize| -> f32 {
+        (0..n_k).map(|k| x[i * n_k + k] * y[k * 128 + j]).sum::<f32>() + 0.0
+    };
+    let wanted: Vec<f32> = (0..64 * 128).map(|at| sum(at / 128, at % 128)).collect();
+    let [x, y] = [&x, &y].map(|values| Device::new(&to_bits(values)));
+    let out = Device::unset(64 * 128);
+    let what = Launch { name, grid: [1, 1, 1], block: 128, shared_bytes: 18 << 10, seed };
+    launch(what, &[&x, &y, &out, &(n as i32)])?;
+    compare(&out.read(), &wanted)
+}
+
 /// Runs a kernel of `planted/` and compares what it gives.
 fn run(name: &str, n: usize, seed: u64) -> Result<(), Failure> {
     let run = match name {
         _ if name.starts_with("planted_product") => product,
         _ if name.starts_with("planted_update") => updated_product,
         _ if name.starts_with("planted_hopper") => wide_product,
+        _ if name.starts_with("planted_turned") => turned_product,
         _ => reverse,
     };
     run(name, n, seed)
@@ -175,6 +206,8 @@ fn a_right_kernel_passes_every_check() {
             assert_eq!(run("planted_product", n, seed), Ok(()), "{n} seed {seed}");
             assert_eq!(run("planted_update", n, seed), Ok(()), "{n} seed {seed}");
             assert_eq!(run("planted_hopper", n, seed % 5), Ok(()), "{n} seed {seed}");
+            let n_steps = 1 + seed as usize % 4;
+            assert_eq!(run("planted_turned", n_steps, seed), Ok(()), "{n_steps} seed {seed}");
         }
     }
 }

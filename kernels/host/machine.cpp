@@ -72,7 +72,7 @@ bool Machine::run(const Kernel& kernel, const KernelsLaunch& launch, KernelsFail
 
 void Machine::run_block(Dim3 block_idx) {
   barrier_ = {};
-  proxy_.begin_block(n_threads_);
+  proxy_.begin_block(n_threads_, kernel_->max_shared == SM_90A_SHARED);
   warps_.assign((n_threads_ + WARP - 1) / WARP, {});
   static_bytes_ = 0;
   n_done_ = 0;

@@ -103,6 +103,8 @@ void Machine::finish_copies(int n_groups) {
     const Copy& copy = copies[n_done];
     std::memset(copy.to, 0, copy.bytes);
     std::memcpy(copy.to, copy.from, copy.wanted);
+    const marks::Unseen unseen;
+    proxy_.add_written(copy.to);
   }
   const marks::Unseen unseen;
   copies.erase(copies.begin(), copies.begin() + n_done);

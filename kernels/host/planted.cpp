@@ -3,6 +3,7 @@
 #include "../planted/matrix.cu"
 #include "../planted/memory.cu"
 #include "../planted/numbers.cu"
+#include "../planted/turned.cu"
 #include "../planted/update.cu"
 #include "../planted/waiting.cu"
 

@@ -63,8 +63,11 @@ void arrive_in_shared(const TileCopy& copy) {
 
 }  // namespace
 
-void Proxy::begin_block(unsigned n_threads) {
+void Proxy::begin_block(unsigned n_threads, bool is_hopper) {
   n_threads_ = n_threads;
+  is_hopper_ = is_hopper;
+  written_.assign(n_threads, {});
+  unfenced_.clear();
   barriers_.clear();
   warps_.assign((n_threads + WARP - 1) / WARP, {});
   warpgroups_.assign((n_threads + 4 * WARP - 1) / (4 * WARP), {});
@@ -157,6 +160,18 @@ void Proxy::copy(const TileCopy& copy, void* at) {
   machine().may_switch();
 }
 
+// Chunks of 16 bytes, which tiles are made of. Other chips have no proxy that could miss them.
+void Proxy::add_written(const void* chunk) {
+  if (!is_hopper_) return;
+  written_[lane->idx].push_back(reinterpret_cast<std::uintptr_t>(chunk) / 16);
+  unfenced_.insert(written_[lane->idx].back());
+}
+
+void Proxy::fence_written() {
+  for (std::uintptr_t chunk : written_[lane->idx]) unfenced_.erase(chunk);
+  written_[lane->idx].clear();
+}
+
 void Proxy::end_block() {
   for (const auto& [at, barrier] : barriers_) {
     if (barrier.copies.empty()) continue;
@@ -199,6 +214,8 @@ void arrive(void* barrier, int n_bytes, Place place) {
 void wait_barrier(void* barrier, unsigned parity, Place place) {
   machine().proxy().wait(barrier, parity, place);
 }
+
+void fence_tiles() { machine().proxy().fence_written(); }
 
 void copy_tile(void* to, const TensorMap& map, int col, int row, void* barrier, Place place) {
   machine().proxy().copy({static_cast<unsigned char*>(to), map, col, row, place}, barrier);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <unordered_set>
 #include <vector>
 
 #include "hopper.h"
@@ -32,41 +33,42 @@ struct BarrierState {
   std::vector<Sleeper> sleepers = {};
 };
 
-constexpr int TILE_ROWS = 64, TILE_COLS = 256, TILE_K = 16;  // of a product
-constexpr int N_SUMS = TILE_COLS / 2;                        // of a thread
+constexpr int TILE_ROWS = 64, TILE_K = 16;  // of a product
 
-// The sums that products in flight will change: where they lie, and what they are until then.
-struct HeldSums {
-  float* lanes[32];
-  float values[32][N_SUMS];
+// What a product is of, as the four warps of a warpgroup must agree on it.
+struct Begun {
+  const void *a, *b;  // tiles; a is null where it is in registers
+  int n_cols;
+  int row_bytes;    // of tiles whose k run along rows
+  int panel_bytes;  // of b where its k are its rows, else 0
+  Place place;
+};
+
+// Registers of a warp that products in flight have: where they lie, and what they hold until then.
+struct HeldRegisters {
+  unsigned* lanes[32];
+  int n;                         // of each lane
+  std::vector<unsigned> values;  // (32, n)
 };
 
 // What one warp has to do of a product that was begun.
-struct Product {
-  float* sums;  // of lane 0
-  const void *a, *b;
-  int row_bytes, group;
-  Place place;
+struct Product : Begun {
+  unsigned *sums, *registers;  // of lane 0: of the sums, and of a where it is in registers
+  int group;
   std::vector<std::uint16_t> operands;  // as they were when it began
 };
 
 struct WarpProducts {
   std::vector<Product> products;
-  std::vector<HeldSums> held;
+  std::vector<HeldRegisters> sums, left_sides;
   int n_groups = 0;  // that were committed
   bool is_fenced = false;
   std::size_t n_begun = 0;
 };
 
-// A product as the four warps of a warpgroup must agree on it.
-struct Begun {
-  const void *a, *b;
-  Place place;
-};
-
 class Proxy {
  public:
-  void begin_block(unsigned n_threads);
+  void begin_block(unsigned n_threads, bool is_hopper);
   // The running thread has come to its kernel's end.
   void leave();
   // All have; false where something is still under way, which is then the launch's failure.
@@ -79,11 +81,14 @@ class Proxy {
   void arrive(void* barrier, int n_bytes, Place place);
   void wait(void* barrier, unsigned parity, Place place);
   void copy(const TileCopy& copy, void* barrier);
+  // The running thread's copy has arrived; all that have are fenced.
+  void add_written(const void* chunk);
+  void fence_written();
   // These run once for a warp, whose lanes passed the same.
   void fence() { warp().is_fenced = true; }
-  void begin_product(float* const* sums, const Begun& begun, int row_bytes);
+  void begin_product(unsigned* const* sums, unsigned* const* registers, const Begun& begun);
   void commit();
-  void finish(int n_groups);
+  void finish(int n_groups, Place place);
 
  private:
   BarrierState& find(void* barrier, Place place);
@@ -92,6 +97,9 @@ class Proxy {
   WarpProducts& warp();
 
   unsigned n_threads_ = 0;
+  bool is_hopper_ = false;
+  std::vector<std::vector<std::uintptr_t>> written_;  // by each thread, since its last fence
+  std::unordered_set<std::uintptr_t> unfenced_;       // all of these
   std::map<void*, BarrierState> barriers_;
   std::vector<WarpProducts> warps_;
   std::vector<std::vector<Begun>> warpgroups_;

@@ -46,21 +46,33 @@ struct Tile {
   Barrier full;
 };
 
-template <Layout LAYOUT>
+template <Layout LAYOUT, int N>
 struct Tiles {
   static constexpr int N_K = LAYOUT == SWIZZLE_128 ? 64 : 32;
-  Bf16 a[64][N_K], b[256][N_K];
+  Bf16 a[64][N_K], b[N][N_K];
   Barrier full;
 };
 
-// sums (64, 256) += a b^T for a (64, N_K) and b (256, N_K), which are one box each. A group for
-// each sixteen of k, the next begun where the last may be under way.
-template <Layout LAYOUT>
+// Where sum i of a thread stands in (64, N), from the first of them on.
+template <int N>
+DEVICE int place_of_sum(int i) {
+  return i % 4 / 2 * 8 * N + i / 4 * 8 + i % 2;
+}
+
+template <int N>
+DEVICE float* first_sum(float* out) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  return out + (warp * 16 + lane / 4) * N + lane % 4 * 2;
+}
+
+// sums (64, N) += a b^T for a (64, N_K) and b (N, N_K), which are one box each. A group for each
+// sixteen of k, the next begun where the last may be under way.
+template <Layout LAYOUT, int N>
 DEVICE void multiply(const TensorMap& a, const TensorMap& b, float* out) {
   if (!HAS_HOPPER) return trap();
-  constexpr int N_K = Tiles<LAYOUT>::N_K;
+  constexpr int N_K = Tiles<LAYOUT, N>::N_K;
   DYNAMIC_SHARED(unsigned char, bytes);
-  Tiles<LAYOUT>& tiles = *reinterpret_cast<Tiles<LAYOUT>*>(aligned_1024(bytes));
+  Tiles<LAYOUT, N>& tiles = *reinterpret_cast<Tiles<LAYOUT, N>*>(aligned_1024(bytes));
   if (threadIdx.x == 0) {
     init_barrier(&tiles.full, 1);
     publish_barriers();
@@ -70,11 +82,10 @@ DEVICE void multiply(const TensorMap& a, const TensorMap& b, float* out) {
   }
   sync_block();
 
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  float* const first = out + (warp * 16 + lane / 4) * 256 + lane % 4 * 2;
-  float sums[128];
+  float* const first = first_sum<N>(out);
+  float sums[N / 2];
 #pragma unroll
-  for (int i = 0; i < 128; ++i) sums[i] = first[i % 4 / 2 * 8 * 256 + i / 4 * 8 + i % 2];
+  for (int i = 0; i < N / 2; ++i) sums[i] = first[place_of_sum<N>(i)];
   wait_barrier(&tiles.full, 0);
 #pragma unroll
   for (int k = 0; k < N_K; k += 16) {
@@ -85,7 +96,47 @@ DEVICE void multiply(const TensorMap& a, const TensorMap& b, float* out) {
   }
   wait_products<0>(sums);
 #pragma unroll
-  for (int i = 0; i < 128; ++i) first[i % 4 / 2 * 8 * 256 + i / 4 * 8 + i % 2] = sums[i];
+  for (int i = 0; i < N / 2; ++i) first[place_of_sum<N>(i)] = sums[i];
+}
+
+// sums (64, N) += a b for a (64, 64), whose parts are in registers, and b (64, N), which all
+// threads copy to panels of 64 columns. Groups as above.
+template <int N>
+DEVICE void multiply_turned(const Bf16* a, const Bf16* b, float* out) {
+  if (!HAS_HOPPER) return trap();
+  DYNAMIC_SHARED(unsigned char, bytes);
+  Bf16(*panels)[64][64] = reinterpret_cast<Bf16(*)[64][64]>(aligned_1024(bytes));
+  for (int at = threadIdx.x; at < 64 * N / 8; at += 128) {
+    const int row = at / (N / 8), chunk = at % (N / 8), place = (chunk % 8 ^ row % 8) * 8;
+    copy_async(&panels[chunk / 8][row][place], b + row * N + chunk * 8, 16);
+  }
+  commit_copies();
+  wait_copies<0>();
+  fence_tiles();
+  sync_block();
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const Bf16* const first_a = a + (warp * 16 + lane / 4) * 64 + lane % 4 * 2;
+  unsigned left[4][4];
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    const Two<Bf16> two = load2(first_a + i % 2 * 8 * 64 + i / 2 * 8);
+    left[i / 4][i % 4] = two.values[0].bits | static_cast<unsigned>(two.values[1].bits) << 16;
+  }
+  float* const first = first_sum<N>(out);
+  float sums[N / 2];
+#pragma unroll
+  for (int i = 0; i < N / 2; ++i) sums[i] = first[place_of_sum<N>(i)];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    fence_products(sums, left);
+    multiply_add_turned(sums, left[i], panels[0][16 * i], sizeof panels[0]);
+    commit_products();
+    wait_products<1>(sums, left);
+  }
+  wait_products<0>(sums, left);
+#pragma unroll
+  for (int i = 0; i < N / 2; ++i) first[place_of_sum<N>(i)] = sums[i];
 }
 
 }  // namespace probe
@@ -111,13 +162,25 @@ KERNEL(256) probe_tile(GRID_CONSTANT TensorMap map, const int* corners, unsigned
 }
 EXPORT(probe_tile);
 
-// grid (1), block 128, sizeof(Tiles<LAYOUT>) + 1024 bytes of dynamic shared memory.
-KERNEL(128) probe_product_128(GRID_CONSTANT TensorMap a, GRID_CONSTANT TensorMap b, float* out) {
-  multiply<SWIZZLE_128>(a, b, out);
-}
-EXPORT(probe_product_128);
+// grid (1), block 128, sizeof(Tiles<LAYOUT, N>) + 1024 bytes of dynamic shared memory.
+#define TILES_PROBE(name, LAYOUT, N)                                                          \
+  KERNEL(128) probe_product_##name(GRID_CONSTANT TensorMap a, GRID_CONSTANT TensorMap b,        \
+                                   float* out) {                                                \
+    multiply<LAYOUT, N>(a, b, out);                                                             \
+  }                                                                                             \
+  EXPORT(probe_product_##name)
 
-KERNEL(128) probe_product_64(GRID_CONSTANT TensorMap a, GRID_CONSTANT TensorMap b, float* out) {
-  multiply<SWIZZLE_64>(a, b, out);
-}
-EXPORT(probe_product_64);
+TILES_PROBE(128, SWIZZLE_128, 256);
+TILES_PROBE(64, SWIZZLE_64, 256);
+TILES_PROBE(narrow, SWIZZLE_128, 64);
+
+// grid (1), block 128, 128 N + 1024 bytes of dynamic shared memory.
+#define TURNED_PROBE(N)                                                            \
+  KERNEL(128) probe_turned_##N(const Bf16* a, const Bf16* b, float* out) {         \
+    multiply_turned<N>(a, b, out);                                                 \
+  }                                                                                \
+  SM_90A_EXPORT(probe_turned_##N)
+
+TURNED_PROBE(64);
+TURNED_PROBE(128);
+TURNED_PROBE(256);

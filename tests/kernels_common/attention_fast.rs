@@ -8,6 +8,7 @@ use model_swarms::backend::cpu::Isa;
 use model_swarms::backend::cpu::attention::{Cache, Heads, Scratch, append, attend};
 use model_swarms::backend::cpu::buffer::padded;
 use model_swarms::backend::cpu::ops::rotate;
+use model_swarms::backend::cuda::driver::Family;
 
 use super::values::{rounded, to_bits, value, values};
 use super::{Argument, Device, DeviceHeads, Launch, must_launch};
@@ -203,7 +204,7 @@ impl Layer {
         self.attend(batch, what, None)
     }
 
-    pub fn prefill(&self, batch: &Batch, seed: u64) -> Vec<f32> {
+    pub fn prefill(&self, family: Family, batch: &Batch, seed: u64) -> Vec<f32> {
         // (first_row, n_rows, out_row) of rows that follow one another.
         let mut tiles: Vec<[i32; 3]> = Vec::new();
         for (i, row) in batch.rows.iter().enumerate() {
@@ -216,13 +217,18 @@ impl Layer {
             }
         }
         let widest = self.widest();
-        let what = Launch {
-            name: &format!("attention_prefill_fast_{widest}_v2"),
-            grid: [tiles.len(), self.heads.n_kv_heads, 1],
-            block: 128,
-            shared_bytes: [24576, 49152, 65536][widest / 128],
-            seed,
+        let (name, shared_bytes) = match family {
+            Family::Ampere => {
+                let shared_bytes = [24576, 49152, 65536][widest / 128];
+                (format!("attention_prefill_fast_{widest}_v2"), shared_bytes)
+            }
+            Family::Hopper => {
+                let shared_bytes = [25600, 50176, 99328][widest / 128];
+                (format!("attention_prefill_hopper_{widest}_v3"), shared_bytes)
+            }
         };
+        let grid = [tiles.len(), self.heads.n_kv_heads, 1];
+        let what = Launch { name: &name, grid, block: 128, shared_bytes, seed };
         self.attend(batch, what, Some(&Device::new(&tiles)))
     }
 

@@ -1,6 +1,6 @@
 //! The launches, a kernel each. What a kernel demands of sizes and addresses is asserted here.
 
-use super::driver::{Arg, Driver, Launch};
+use super::driver::{Arg, Driver, Family, Launch};
 use super::memory::{Cache, Factor, Fixed, Matrix, Table, Weights};
 use super::products::Product;
 use super::rows::{Places, Rows};
@@ -265,12 +265,18 @@ impl<D: Driver> Ops<'_, D> {
             Arg::int(qkv.stride),
             Arg::int(out.stride),
         ];
-        let (kernel, shared_bytes) = if is_fast(qkv) {
-            let shared_bytes = [24576, 49152, 65536][template / 128];
-            (format!("attention_prefill_fast_{template}_v2"), shared_bytes)
-        } else {
-            let shared_bytes = (96 * head_dim + 1024) * size_of::<f32>();
-            (format!("attention_prefill_{template}_v2"), shared_bytes)
+        let (kernel, shared_bytes) = match self.0.chip().family {
+            _ if !is_fast(qkv) => {
+                let shared_bytes = (96 * head_dim + 1024) * size_of::<f32>();
+                (format!("attention_prefill_{template}_v2"), shared_bytes)
+            }
+            Family::Hopper => {
+                (format!("attention_prefill_hopper_{template}_v3"), 384 * template + 1024)
+            }
+            Family::Ampere => {
+                let shared_bytes = [24576, 49152, 65536][template / 128];
+                (format!("attention_prefill_fast_{template}_v2"), shared_bytes)
+            }
         };
         self.start(&kernel, [rows.n_tiles, n_kv_heads, 1], 128, shared_bytes, &args)
     }

@@ -13,9 +13,15 @@ pub const PROVES: &[&str] = &[
     "publish_barriers()",
     "arrive_expecting(Barrier*)",
     "copy_tile(void*)",
+    "fence_tiles()",
+    "matrix_at(const void*)",
     "descriptor_of(const void*)",
+    "turned_descriptor_of(const void*)",
+    "pin(float)",
+    "pin(unsigned)",
     "fence_products(float)",
     "multiply_add_tiles(float)",
+    "multiply_add_turned(float)",
     "commit_products()",
     "wait_products(float)",
 ];
@@ -23,10 +29,38 @@ pub const PROVES: &[&str] = &[
 /// What no probe can run: it ends the launch, and the context with it.
 pub const UNPROVED: &[&str] = &["trap()"];
 
-/// Dynamic shared memory of `probe_tile`, and of a product of so many k.
+/// Dynamic shared memory of `probe_tile`.
 pub const TILE_BYTES: usize = 64 * 128 + 8 + 1024;
-pub const fn product_bytes(n_k: usize) -> usize {
-    (64 + 256) * n_k * 2 + 8 + 1024
+
+/// A probe of products.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    pub name: &'static str,
+    pub n_k: usize,
+    pub n_cols: usize,
+    /// Whether k are the rows of b.
+    pub is_turned: bool,
+}
+
+const fn sizes(name: &'static str, n_k: usize, n_cols: usize, is_turned: bool) -> Sizes {
+    Sizes { name, n_k, n_cols, is_turned }
+}
+
+pub const PRODUCTS: [Sizes; 6] = [
+    sizes("probe_product_128", 64, 256, false),
+    sizes("probe_product_64", 32, 256, false),
+    sizes("probe_product_narrow", 64, 64, false),
+    sizes("probe_turned_64", 64, 64, true),
+    sizes("probe_turned_128", 64, 128, true),
+    sizes("probe_turned_256", 64, 256, true),
+];
+
+impl Sizes {
+    /// Dynamic shared memory.
+    pub const fn shared_bytes(&self) -> usize {
+        let n_rows = if self.is_turned { self.n_cols } else { 64 + self.n_cols };
+        n_rows * self.n_k * 2 + 8 + 1024
+    }
 }
 
 /// A matrix of bf16, rows `ld` apart.
@@ -90,56 +124,64 @@ pub enum Kind {
     Alike,
 }
 
-/// a (64, n_k), b (256, n_k), and what is added to their product, (64, 256).
+/// a (64, n_k), b (n_cols, n_k) or its transpose, and what is added to their product, (64, n_cols).
 pub struct Product {
+    pub sizes: Sizes,
     pub a: Matrix,
     pub b: Matrix,
     pub sums: Vec<f32>,
 }
 
-pub fn product(kind: Kind, n_k: usize, seed: u32) -> Product {
+pub fn product(sizes: Sizes, kind: Kind, seed: u32) -> Product {
+    let Sizes { n_k, n_cols, is_turned, .. } = sizes;
     let power = |exponent: u32| f32::from_bits(exponent << 23);
     let (units, unit) = match kind {
         Kind::TinyWholes => ([f32::from_bits(1 << 16), power(127 + 100)], UNIT),
         _ => ([1.0; 2], 1.0),
     };
-    let matrix = |side: usize, n_rows: usize| {
+    let matrix = |side: usize, n_rows: usize, n_cols: usize, k_of: &dyn Fn(usize) -> usize| {
         let number = |i: usize| {
-            let i = if kind == Kind::Alike { i % n_k } else { i };
+            let i = if kind == Kind::Alike { k_of(i) } else { i };
             let number = match kind {
                 Kind::Alike => moderate,
                 _ => |bits| whole(bits, 8),
             };
             pair(hash([seed, i as u32, side as u32, 1]), 0, |bits| number(bits) * units[side])
         };
-        let bits = (0..n_rows * n_k).map(|i| number(i) as u16).collect();
-        Matrix { n_rows, n_cols: n_k, ld: n_k, bits }
+        let bits = (0..n_rows * n_cols).map(|i| number(i) as u16).collect();
+        Matrix { n_rows, n_cols, ld: n_cols, bits }
     };
     let sum = |i: u32| match kind {
         Kind::Alike => moderate(hash([seed, 0, 0, 2])),
         _ => whole(hash([seed, i, 0, 2]), 1000) * unit,
     };
-    Product { a: matrix(0, 64), b: matrix(1, 256), sums: (0..64 * 256).map(sum).collect() }
+    let b = match is_turned {
+        true => matrix(1, n_k, n_cols, &|i| i / n_cols),
+        false => matrix(1, n_cols, n_k, &|i| i % n_k),
+    };
+    let sums = (0..64 * n_cols as u32).map(sum).collect();
+    Product { sizes, a: matrix(0, 64, n_k, &|i| i % n_k), b, sums }
 }
 
 impl Product {
     /// The sums in f64, the numbers passed through a function first.
     fn add(&self, number: fn(f64) -> f64) -> Vec<f64> {
-        let n_k = self.a.n_cols;
+        let Sizes { n_k, n_cols, is_turned, .. } = self.sizes;
         let wide = |bits: &u16| number(bf16::from_bits(*bits).to_f64());
         let [a, b] = [&self.a, &self.b].map(|side| side.bits.iter().map(wide).collect::<Vec<_>>());
         let sum = |i: usize| {
-            let (a, b) = (&a[i / 256 * n_k..][..n_k], &b[i % 256 * n_k..][..n_k]);
-            let products = a.iter().zip(b).map(|(a, b)| a * b);
+            let (row, col) = (i / n_cols, i % n_cols);
+            let of_b = |k| if is_turned { b[k * n_cols + col] } else { b[col * n_k + k] };
+            let products = (0..n_k).map(|k| a[row * n_k + k] * of_b(k));
             products.sum::<f64>() + number(f64::from(self.sums[i]))
         };
-        (0..64 * 256).map(sum).collect()
+        (0..64 * n_cols).map(sum).collect()
     }
 
     /// Whether these are the sums; else the first that is not.
     pub fn check(&self, kind: Kind, ours: &[f32]) -> Result<(), String> {
         let (right, magnitudes) = (self.add(|x| x), self.add(f64::abs));
-        let n_added = (self.a.n_cols + 1) as f64;
+        let n_added = (self.sizes.n_k + 1) as f64;
         for (i, ours_) in ours.iter().enumerate() {
             let most = match kind {
                 // Each addition errs by at most a unit of the magnitudes' sum, as it may truncate.
@@ -148,7 +190,7 @@ impl Product {
             };
             let is_near = (f64::from(*ours_) - right[i]).abs() <= most;
             if !is_near || kind == Kind::Alike && ours_.to_bits() != ours[0].to_bits() {
-                let (row, col) = (i / 256, i % 256);
+                let (row, col) = (i / self.sizes.n_cols, i % self.sizes.n_cols);
                 return Err(format!("row {row}, column {col}: {ours_:e}, wanted {:e}", right[i]));
             }
         }
