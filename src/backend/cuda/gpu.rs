@@ -110,6 +110,24 @@ impl Gpu {
         self.0.context.name().map_err(failed("tell its name"))
     }
 
+    /// Its compute capability, major and minor.
+    pub fn compute_capability(&self) -> Result<(i32, i32)> {
+        self.0.context.compute_capability().map_err(failed("tell what it is"))
+    }
+
+    /// Its multiprocessors.
+    pub fn n_multiprocessors(&self) -> Result<usize> {
+        let count = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let found = self.0.context.attribute(count).map_err(failed("count its multiprocessors"))?;
+        Ok(found as usize)
+    }
+
+    /// Waits until all that was asked for is done.
+    pub fn finish(&self) -> Result<()> {
+        self.bind()?;
+        self.0.stream.synchronize().map_err(failed("finish what it was given"))
+    }
+
     /// The tensor map of a matrix, as kernels take it. A matrix without elements has none: its
     /// kernels read no map.
     pub fn tensor_map(&self, tensor: Tensor) -> Result<Arg> {

@@ -1,0 +1,20 @@
+//! Kernels on a device, one by one.
+
+mod attention;
+mod batch;
+pub mod case;
+pub mod products;
+mod rows;
+mod swarm;
+
+use crate::gpu::machine::Machine;
+use case::{Named, Shapes};
+
+/// Every kernel that the backend launches, and the swarm's arithmetic.
+pub fn all<'a, M: Machine>(machine: &'a M, shapes: Shapes) -> Vec<Named<'a>> {
+    let mut cases = products::cases(machine, shapes);
+    cases.extend(attention::cases(machine, shapes));
+    cases.extend(rows::cases(machine, shapes));
+    cases.extend(swarm::cases(machine, shapes));
+    cases
+}

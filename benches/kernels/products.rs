@@ -1,0 +1,247 @@
+//! Matrix products: those of a layer at the rows of a prefill and of a step of decoding, and the
+//! output matrix; then what adapters add beside them.
+
+use model_swarms::backend::cuda::driver::Arg;
+use model_swarms::tensors::Dtype;
+
+use super::batch::Batch;
+use super::case::{BF16, Case, F32, Named, Shapes, Within, hold, some_of, step};
+use crate::common::testbed::Sizes;
+use crate::gpu::array::Array;
+use crate::gpu::machine::Machine;
+use crate::gpu::peaks::Peak;
+
+/// The products of a layer: name, inputs, outputs.
+pub fn products(sizes: &Sizes) -> [(&'static str, usize, usize); 4] {
+    let (q_dim, kv_dim) = (sizes.n_heads * sizes.head_dim, sizes.n_kv_heads * sizes.head_dim);
+    [
+        ("qkv", sizes.dim, q_dim + 2 * kv_dim),
+        ("o", q_dim, sizes.dim),
+        ("gate_up", sizes.dim, 2 * sizes.ffn_dim),
+        ("down", sizes.ffn_dim, sizes.dim),
+    ]
+}
+
+/// Whose product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// bf16 by mma.sync.
+    Fast,
+    /// bf16 by wgmma.
+    Hopper,
+    /// f32 activations in the CPU's order; weights of this type.
+    Exact(Dtype),
+}
+
+impl Version {
+    /// As cases are named.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "gemm_fast",
+            Self::Hopper => "gemm_hopper",
+            Self::Exact(Dtype::F32) => "gemm_exact_f32",
+            Self::Exact(_) => "gemm_exact_bf16",
+        }
+    }
+}
+
+/// The name of a product's case.
+pub fn product_name(version: Version, product: &str, n_rows: usize) -> String {
+    format!("{} {product} {n_rows}", version.name())
+}
+
+/// All products, and the updates of adapters.
+pub fn cases<'a, M: Machine>(machine: &'a M, shapes: Shapes) -> Vec<Named<'a>> {
+    let mut cases: Vec<Named> = Vec::new();
+    let mut fast = vec![Version::Fast];
+    if machine.is_hopper() {
+        fast.push(Version::Hopper);
+    }
+    let mut add = |version, name: &str, sizes: [usize; 3], out| {
+        let name = product_name(version, name, sizes[0]);
+        let make = move || product(machine, version, sizes, out);
+        cases.push((name, Box::new(make)));
+    };
+    for (name, n_in, n_out) in products(&shapes.sizes) {
+        for n_rows in [shapes.n_rows, shapes.n_steps] {
+            for version in &fast {
+                add(*version, name, [n_rows, n_out, n_in], Dtype::BF16);
+            }
+        }
+        add(Version::Exact(Dtype::BF16), name, [shapes.n_rows, n_out, n_in], Dtype::F32);
+    }
+    let (n_steps, Sizes { vocab, dim, ffn_dim, .. }) = (shapes.n_steps, shapes.sizes);
+    for version in fast {
+        add(version, "logits", [n_steps, vocab, dim], Dtype::F32);
+    }
+    // As merged weights are kept.
+    add(Version::Exact(Dtype::F32), "down", [shapes.n_rows, dim, ffn_dim], Dtype::F32);
+
+    cases.push(("low_rank gate".into(), Box::new(move || low_rank(machine, &shapes))));
+    for is_fast in [true, false] {
+        let fast = if is_fast { "_fast" } else { "" };
+        let update = move || shrink(machine, &shapes, is_fast);
+        cases.push((format!("lora_shrink{fast} gate"), Box::new(update)));
+        let update = move || expand(machine, &shapes, is_fast);
+        cases.push((format!("lora_expand{fast} gate"), Box::new(update)));
+    }
+    cases
+}
+
+/// What additions of `n` numbers may err by, of the sum of their magnitudes: tensor cores may
+/// truncate.
+fn of_sum(n: usize) -> f64 {
+    n as f64 * f64::from(f32::EPSILON)
+}
+
+/// c = a w^T
+fn product<M: Machine>(
+    machine: &M,
+    version: Version,
+    [n_rows, n_out, n_in]: [usize; 3],
+    out: Dtype,
+) -> Case<'_> {
+    let (of_a, of_w) = match version {
+        Version::Exact(storage) => (Dtype::F32, storage),
+        _ => (Dtype::BF16, Dtype::BF16),
+    };
+    let a = Array::drawn(machine, of_a, n_rows * n_in, 1, 1.0);
+    let w = Array::drawn(machine, of_w, n_out * n_in, 2, 1.0);
+    let c = Array::unset(machine, out, n_rows * n_out);
+    let [n_rows_, n_out_, n_in_] = [n_rows, n_out, n_in].map(Arg::int);
+    let start = Arg::int(0);
+    let sizes = [n_rows_, n_out_, n_in_, n_in_, n_in_, n_out_, start];
+    let by_address = [a.arg(), w.arg(), c.arg()].into_iter().chain(sizes).collect();
+    let suffix = |dtype| if dtype == Dtype::F32 { "f32" } else { "bf16" };
+    let step = match version {
+        Version::Fast => {
+            let grid = [n_out.div_ceil(128) * n_rows.div_ceil(128), 1, 1];
+            step(&format!("gemm_fast_{}_v2", suffix(out)), grid, 128, by_address)
+        }
+        Version::Hopper => {
+            let n_tiles = n_out.div_ceil(256) * n_rows.div_ceil(128);
+            let grid = [n_tiles.min(machine.n_processors()), 1, 1];
+            let maps = [a.map(n_rows, n_in, 128), w.map(n_out, n_in, 256)];
+            let args =
+                maps.into_iter().chain([c.arg(), n_rows_, n_out_, n_in_, n_out_, start]).collect();
+            let kernel = format!("gemm_hopper_{}_v3", suffix(out));
+            step(&kernel, grid, 288, args).sharing(197_696)
+        }
+        Version::Exact(storage) => {
+            let grid = [n_out.div_ceil(64), n_rows.div_ceil(64), 1];
+            step(&format!("gemm_exact_{}_v2", suffix(storage)), grid, 128, by_address)
+        }
+    };
+    let n_bytes = |dtype: Dtype, len: usize| len * dtype.n_bytes();
+    let bytes = n_bytes(of_a, n_rows * n_in) + n_bytes(of_w, n_out * n_in);
+    let bytes = bytes + n_bytes(out, n_rows * n_out);
+    let peak = if of_a == Dtype::F32 { Peak::Fma } else { Peak::Matrix };
+    let check = move || {
+        for at in some_of(n_rows * n_out) {
+            let (i, j) = (at / n_out, at % n_out);
+            let terms = (0..n_in)
+                .map(|k| f64::from(a.drawn_at(i * n_in + k)) * f64::from(w.drawn_at(j * n_in + k)));
+            let (sum, magnitudes) = terms.fold((0.0, 0.0), |(s, m), t| (s + t, m + t.abs()));
+            let rel = if out == Dtype::BF16 { BF16 } else { F32 };
+            let within = Within { abs: of_sum(n_in) * magnitudes, rel };
+            hold(version.name(), &c, at, sum, within);
+        }
+    };
+    Case::new(vec![step], bytes, check).computing(peak, 2 * n_rows * n_out * n_in)
+}
+
+/// W += scale B A, merging an adapter into gate's weights.
+fn low_rank<'a, M: Machine>(machine: &'a M, shapes: &Shapes) -> Case<'a> {
+    const SCALE: f32 = 0.5;
+    let (rank, n_out, n_in) = (shapes.rank, shapes.sizes.ffn_dim, shapes.sizes.dim);
+    let w = Array::drawn(machine, Dtype::F32, n_out * n_in, 1, 1.0);
+    let a = Array::drawn(machine, Dtype::F32, rank * n_in, 2, 1.0);
+    let b = Array::drawn(machine, Dtype::F32, n_out * rank, 3, 1.0);
+    let mut args = vec![w.arg(), a.arg(), b.arg(), Arg::float(SCALE)];
+    args.extend([n_out, n_in, rank, n_in].map(Arg::int));
+    let step = step("low_rank_v2", [n_in.div_ceil(128), n_out.div_ceil(8), 1], 128, args);
+    Case::new(vec![step], 8 * n_out * n_in, move || {
+        for at in some_of(n_out * n_in) {
+            let (j, k) = (at / n_in, at % n_in);
+            let terms = (0..rank).map(|r| {
+                let scaled = SCALE * b.drawn_at(j * rank + r);
+                f64::from(a.drawn_at(r * n_in + k)) * f64::from(scaled)
+            });
+            let wanted = f64::from(w.drawn_at(at)) + terms.sum::<f64>();
+            hold("low_rank", &w, at, wanted, Within { abs: 1e-5, rel: F32 });
+        }
+    })
+    .computing(Peak::Fma, 2 * n_out * n_in * rank)
+}
+
+/// shrunk = A x of gate, each row by its adapter.
+fn shrink<'a, M: Machine>(machine: &'a M, shapes: &Shapes, is_fast: bool) -> Case<'a> {
+    let (rank, n_in, n_rows) = (shapes.rank, shapes.sizes.dim, shapes.n_rows);
+    let dtype = if is_fast { Dtype::BF16 } else { Dtype::F32 };
+    let batch = Batch::prompts(machine, shapes, 1);
+    let x = Array::drawn(machine, dtype, n_rows * n_in, 1, 1.0);
+    let a = Array::drawn(machine, Dtype::F32, shapes.n_adapters * rank * n_in, 2, 1.0);
+    let out = Array::unset(machine, Dtype::F32, n_rows * rank);
+    let mut args = vec![x.arg(), a.arg(), batch.args()[2], out.arg()];
+    args.extend([n_rows, n_in, rank, n_in].map(Arg::int));
+    args.push(Arg::long(rank * n_in));
+    let step = if is_fast {
+        let grid = [n_rows.div_ceil(64), rank.div_ceil(16), shapes.n_adapters.min(64)];
+        step("lora_shrink_fast_v2", grid, 256, args)
+    } else {
+        step("lora_shrink_v2", [rank.div_ceil(16), n_rows.div_ceil(16), 1], 256, args)
+    };
+    let bytes = n_rows * (n_in * dtype.n_bytes() + rank * 4);
+    let peak = if is_fast { Peak::Matrix } else { Peak::Fma };
+    let check = move || {
+        for at in some_of(n_rows * rank) {
+            let (i, r) = (at / rank, at % rank);
+            let first = (batch.adapter(i) * rank + r) * n_in;
+            let terms = (0..n_in)
+                .map(|k| f64::from(x.drawn_at(i * n_in + k)) * f64::from(a.drawn_at(first + k)));
+            let (sum, magnitudes) = terms.fold((0.0, 0.0), |(s, m), t| (s + t, m + t.abs()));
+            // A is the sum of two bf16 in precision fast: 16 bits of it.
+            let abs = (of_sum(n_in) + 1.0 / 65536.0) * magnitudes;
+            hold("lora_shrink", &out, at, sum, Within { abs, rel: F32 });
+        }
+    };
+    Case::new(vec![step], bytes, check).computing(peak, 2 * n_rows * rank * n_in)
+}
+
+/// y += scale B shrunk of gate, which is half of a product's row, each row by its adapter.
+fn expand<'a, M: Machine>(machine: &'a M, shapes: &Shapes, is_fast: bool) -> Case<'a> {
+    const SCALE: f32 = 0.5;
+    let (rank, n_out, n_rows) = (shapes.rank, shapes.sizes.ffn_dim, shapes.n_rows);
+    let ld = 2 * n_out;
+    let dtype = if is_fast { Dtype::BF16 } else { Dtype::F32 };
+    let batch = Batch::prompts(machine, shapes, 1);
+    let shrunk = Array::drawn(machine, Dtype::F32, n_rows * rank, 1, 1.0);
+    let b = Array::drawn(machine, Dtype::F32, shapes.n_adapters * n_out * rank, 2, 1.0);
+    let y = Array::drawn(machine, dtype, n_rows * ld, 3, 1.0);
+    let mut args = vec![shrunk.arg(), b.arg(), batch.args()[2], Arg::float(SCALE), y.arg()];
+    args.extend([n_rows, n_out, rank, ld].map(Arg::int));
+    args.push(Arg::long(n_out * rank));
+    let step = if is_fast {
+        let grid = [n_rows.div_ceil(64), n_out.div_ceil(128), shapes.n_adapters.min(64)];
+        step("lora_expand_fast_v2", grid, 128, args)
+    } else {
+        step("lora_expand_v2", [n_out.div_ceil(128), n_rows.div_ceil(8), 1], 128, args)
+    };
+    let bytes = n_rows * (2 * n_out * dtype.n_bytes() + rank * 4);
+    let peak = if is_fast { Peak::Matrix } else { Peak::Fma };
+    let check = move || {
+        for at in some_of(n_rows * n_out) {
+            let (i, j) = (at / n_out, at % n_out);
+            let first = (batch.adapter(i) * n_out + j) * rank;
+            let terms = (0..rank).map(|r| {
+                let scaled = f64::from(SCALE) * f64::from(b.drawn_at(first + r));
+                f64::from(shrunk.drawn_at(i * rank + r)) * scaled
+            });
+            let wanted = f64::from(y.drawn_at(i * ld + j)) + terms.sum::<f64>();
+            let rel = if is_fast { BF16 } else { F32 };
+            // Of some sixteen terms, each below 1, kept to 16 bits in precision fast.
+            hold("lora_expand", &y, i * ld + j, wanted, Within { abs: 1e-3, rel });
+        }
+    };
+    Case::new(vec![step], bytes, check).computing(peak, 2 * n_rows * rank * n_out)
+}
