@@ -80,15 +80,16 @@ mod measured {
     /// All rows.
     pub fn main() {
         let bench = Bench::from_arguments();
+        let named = std::env::var_os("BENCH_FOLDER");
         if bench.size() == Size::Small {
-            let folder = tempfile::tempdir().expect("a folder for temporary files");
-            let (device, work) = (Device::Cpu, SMALL);
-            return measure(&Emulated::default(), Size::Small, device, folder.path(), work);
+            let temporary = tempfile::tempdir().expect("a folder for temporary files");
+            let folder = named.as_deref().map_or(temporary.path(), Path::new);
+            return measure(&Emulated::default(), Size::Small, Device::Cpu, folder, SMALL);
         }
         #[cfg(feature = "cuda")]
         {
             use model_swarms::backend::Precision;
-            let Some(folder) = std::env::var_os("BENCH_FOLDER") else {
+            let Some(folder) = named else {
                 println!("skipped: BENCH_FOLDER names no folder with 20 GB of room");
                 return;
             };
