@@ -119,8 +119,8 @@ gpu-check: ## what only a GPU can tell: PARTS="tests tables timings sanitizer"; 
 	kernels/gpu_check.sh $(GPU) $(GPU_RESULTS) $(PARTS)
 
 test-gpu: cuda-toolkit ## the kernels' tests, the forward pass and the goldens on this machine's GPU
-	MODEL_SWARMS_GPU=1 $(CARGO) test --release --locked --features cuda,kernel-tests $(GPU_TESTS) --bench kernels \
-		-- --test-threads 1
+	MODEL_SWARMS_GPU=1 $(CARGO) test --release --locked --features cuda,kernel-tests \
+		$(GPU_TESTS) --bench kernels -- --test-threads 1
 
 
 format: setup ## format the sources

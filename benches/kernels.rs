@@ -30,12 +30,14 @@ use measured::main;
 
 #[cfg(feature = "kernel-tests")]
 mod measured {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use crate::cases;
     use crate::cases::case::{Shapes, run};
     use crate::cases::products::{Version, product_name, products};
     use crate::common::table::Table;
     use crate::common::testbed::{GEMMA_7B, Sizes};
-    use crate::common::{Bench, Size, results};
+    use crate::common::{Bench, Size, Timed, results};
     use crate::gpu::machine::Machine;
     use crate::gpu::peaks::Peaks;
     use crate::kernels_common::emulated::Emulated;
@@ -101,31 +103,50 @@ mod measured {
         let n_fitting = (free_bytes / 10 * 8 / of_particle).saturating_sub(1);
         shapes.n_particles = shapes.n_particles.min(n_fitting).max(1);
         results::number("step_particles", shapes.n_particles as f64);
+        peaks.keep();
 
         let mut table =
             Table::new("kernels: microseconds, and the share of them that they must take");
-        let mut found = Vec::new();
+        let (mut found, mut failed) = (Vec::new(), Vec::new());
         for (name, make) in cases::all(machine, shapes) {
-            let timed = run(bench, peaks, machine, &mut table, &name, &*make);
-            found.extend(timed.map(|timed| (name, timed)));
+            // One that is wrong must not hide those that follow.
+            let tried = catch_unwind(AssertUnwindSafe(|| {
+                run(bench, peaks, machine, &mut table, &name, &*make)
+            }));
+            match tried {
+                Ok(Some(timed)) => {
+                    judge(&name, &timed);
+                    found.push((name, timed));
+                }
+                Ok(None) => {}
+                Err(_) => failed.push(name),
+            }
         }
         table.print();
         bench.finish();
-        print!("{peaks}");
-        peaks.keep();
+        if bench.size() == Size::Full {
+            print!("{peaks}");
+        }
 
-        // What the whole is judged by: the products of a layer by the best version, for whoever
-        // compares them with a library's, and the swarm's two.
-        let of = |wanted: &str| found.iter().find(|(name, _)| name == wanted).map(|it| it.1);
+        // The products of a layer by the best version, for whoever compares them with a library's.
         let version = if machine.is_hopper() { Version::Hopper } else { Version::Fast };
-        let of_layer = products(&shapes.sizes)
-            .map(|(product, ..)| of(&product_name(version, product, shapes.n_rows)));
-        if let Some(sum) = of_layer.iter().map(|timed| timed.map(|it| it.seconds)).sum() {
+        let of_layer = products(&shapes.sizes).map(|(product, ..)| {
+            let wanted = product_name(version, product, shapes.n_rows);
+            found.iter().find(|(name, _)| *name == wanted).map(|(_, timed)| timed.seconds)
+        });
+        if let Some(sum) = of_layer.into_iter().sum() {
             results::number("gemm_seconds", sum);
             results::text("gemm_kernel", version.name());
         }
-        for (key, case) in [("materialise_share", "combine_f32"), ("step_share", "step")] {
-            of(case).into_iter().for_each(|timed| results::number(key, timed.share));
+        assert!(failed.is_empty(), "wrong: {failed:?}");
+    }
+
+    /// What the swarm's arithmetic is judged by.
+    fn judge(case: &str, timed: &Timed) {
+        for (key, judged) in [("materialise_share", "combine_f32"), ("step_share", "step")] {
+            if case == judged {
+                results::number(key, timed.share);
+            }
         }
     }
 }

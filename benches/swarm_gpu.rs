@@ -80,7 +80,7 @@ mod measured {
     /// All rows.
     pub fn main() {
         let bench = Bench::from_arguments();
-        let named = std::env::var_os("BENCH_FOLDER");
+        let named = std::env::var_os("BENCH_FOLDER").filter(|folder| !folder.is_empty());
         if bench.size() == Size::Small {
             let temporary = tempfile::tempdir().expect("a folder for temporary files");
             let folder = named.as_deref().map_or(temporary.path(), Path::new);

@@ -53,30 +53,6 @@ pub fn product_name(version: Version, product: &str, n_rows: usize) -> String {
 /// All products, and the updates of adapters.
 pub fn cases<'a, M: Machine>(machine: &'a M, shapes: Shapes) -> Vec<Named<'a>> {
     let mut cases: Vec<Named> = Vec::new();
-    let mut fast = vec![Version::Fast];
-    if machine.is_hopper() {
-        fast.push(Version::Hopper);
-    }
-    let mut add = |version, name: &str, sizes: [usize; 3], out| {
-        let name = product_name(version, name, sizes[0]);
-        let make = move || product(machine, version, sizes, out);
-        cases.push((name, Box::new(make)));
-    };
-    for (name, n_in, n_out) in products(&shapes.sizes) {
-        for n_rows in [shapes.n_rows, shapes.n_steps] {
-            for version in &fast {
-                add(*version, name, [n_rows, n_out, n_in], Dtype::BF16);
-            }
-        }
-        add(Version::Exact(Dtype::BF16), name, [shapes.n_rows, n_out, n_in], Dtype::F32);
-    }
-    let (n_steps, Sizes { vocab, dim, ffn_dim, .. }) = (shapes.n_steps, shapes.sizes);
-    for version in fast {
-        add(version, "logits", [n_steps, vocab, dim], Dtype::F32);
-    }
-    // As merged weights are kept.
-    add(Version::Exact(Dtype::F32), "down", [shapes.n_rows, dim, ffn_dim], Dtype::F32);
-
     cases.push(("low_rank gate".into(), Box::new(move || low_rank(machine, &shapes))));
     for is_fast in [true, false] {
         let fast = if is_fast { "_fast" } else { "" };
@@ -84,6 +60,27 @@ pub fn cases<'a, M: Machine>(machine: &'a M, shapes: Shapes) -> Vec<Named<'a>> {
         cases.push((format!("lora_shrink{fast} gate"), Box::new(update)));
         let update = move || expand(machine, &shapes, is_fast);
         cases.push((format!("lora_expand{fast} gate"), Box::new(update)));
+    }
+
+    let mut add = |version, name: &str, [n_rows, n_out, n_in]: [usize; 3], out| {
+        let name = product_name(version, name, n_rows);
+        let make = move || product(machine, version, [n_rows, n_out, n_in], out);
+        cases.push((name, Box::new(make)));
+    };
+    let (exact, wide) = (Version::Exact(Dtype::BF16), Version::Exact(Dtype::F32));
+    for (name, n_in, n_out) in products(&shapes.sizes) {
+        add(exact, name, [shapes.n_rows, n_out, n_in], Dtype::F32);
+    }
+    let Sizes { vocab, dim, ffn_dim, .. } = shapes.sizes;
+    add(wide, "down", [shapes.n_rows, dim, ffn_dim], Dtype::F32); // as merged weights are kept
+    let fast = [Version::Fast, Version::Hopper];
+    for version in fast.into_iter().take(if machine.is_hopper() { 2 } else { 1 }) {
+        for (name, n_in, n_out) in products(&shapes.sizes) {
+            for n_rows in [shapes.n_rows, shapes.n_steps] {
+                add(version, name, [n_rows, n_out, n_in], Dtype::BF16);
+            }
+        }
+        add(version, "logits", [shapes.n_steps, vocab, dim], Dtype::F32);
     }
     cases
 }

@@ -176,15 +176,14 @@ impl Swarm<'_> {
             let prompts = run(1);
             (run(1 + n_steps) - prompts) / n_steps as f64
         };
-        let (mut ours, mut of_base, mut copy, mut peak) = (vec![], vec![], vec![], vec![]);
+        let of_base = step(&base, Which::First);
+        let (mut ours, mut copy, mut peak) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..n_turns {
             ours.push(step(&adapted, Which::Each));
-            of_base.push(step(&base, Which::First));
             copy.push(peaks.measure(Peak::Copy));
             peak.push(peaks.measure(Peak::Matrix));
         }
-        let [ours, of_base, copy, peak] =
-            [ours, of_base, copy, peak].map(|values| median(values.into_iter()));
+        let [ours, copy, peak] = [ours, copy, peak].map(|seen| median(seen.into_iter()));
         // In bf16: every linear and the output matrix, and all keys and values seen, on average.
         let n_linear: usize = sizes.linears().iter().map(|(_, n_out, n_in)| n_out * n_in).sum();
         let n_weights = n_linear * sizes.n_layers + sizes.vocab * sizes.dim;
@@ -210,7 +209,8 @@ impl Swarm<'_> {
         let n =
             ((most_seconds / prefill_seconds) as usize).clamp(group.min(n_particles), n_particles);
         let particles: Vec<usize> = (0..n).collect();
-        let mut adapters = Vec::new();
+        let mut adapters = Vec::new(); // a search has them from its first iteration on
+        self.adapted(&particles[..group.min(n)], &mut adapters);
         let mut answer = |particles: &[usize], batch: Option<usize>| -> Vec<Generated> {
             let mut answers = Vec::new();
             for group in particles.chunks(group) {
@@ -222,10 +222,6 @@ impl Swarm<'_> {
         };
         let mut answers = Vec::new();
         let seconds = seconds(|| answers = answer(&particles, None));
-        // A particle that is measured alone, in other batches, answers as it does among the others.
-        let last = n - 1;
-        let alone = answer(&[last], Some(64));
-        assert_eq!(answers[last * n_prompts..], alone[..], "particle {last} alone");
         let first: Vec<&Vec<u32>> = answers[..n_prompts].iter().map(|a| &a.tokens).collect();
         let text = serde_json::to_string(&first).expect("plain data");
         fs::write(folder.join("answers.json"), text).expect("room for the bench");
@@ -241,6 +237,11 @@ impl Swarm<'_> {
         let share = n as f64 * flop / seconds / peaks.measure(Peak::Matrix);
         let row = format!("iteration, {n} particles, {n_prompt} prompt tokens each");
         self.keep(&row, &Timed { seconds, share }, "of the matrix peak");
+
+        // A particle that is measured alone, in other batches, answers as it does among the others.
+        let last = n - 1;
+        let alone = answer(&[last], Some(64));
+        assert_eq!(answers[last * n_prompts..], alone[..], "particle {last} alone");
     }
 }
 
