@@ -36,6 +36,7 @@ export MODEL_SWARMS_GOLDEN
 of_gpu() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -1; }
 device=$(of_gpu name)
 device=${device:-unknown GPU}
+driver=$(of_gpu driver_version)
 name=$(tr 'A-Z ' 'a-z-' <<<"$device")
 report="$out/$name.toml" log="$out/$name.log"
 commit=$(cat "$binaries/commit" 2>/dev/null)
@@ -62,7 +63,8 @@ targets() {
             ratio = ratio == "measured" ? value[measured] / value[against] \
                 : value[against] / value[measured]
             held = rule == "at least" ? ratio >= target : ratio <= target
-            printf "measured = %s, against = %s, ratio = %.3f, ", value[measured], value[against], ratio
+            printf "measured = %s, against = %s, ", value[measured], value[against]
+            printf "ratio = %.3f, ", ratio
             printf "target = \"%s %s\", reached = %s }\n", rule, target, held ? "true" : "false"
         }
         NF == 2 { value[$1] = $2 }
@@ -71,7 +73,7 @@ targets() {
             for (key in value) gsub("\"", "", value[key])
             swarm = ", 200 M numbers x " (value["step_particles"] + 0) " particles"
             of = " (" value["prefill_part"] ")"
-            ours = " (" value["iteration_part"] "; theirs "
+            part = " over ours (" value["iteration_part"] "; theirs "
             row("gemm", "seconds of a layer'"'"'s products at 8192 rows, cuBLAS over ours", \
                 "gemm_seconds", "cublas_seconds", "against", "at least", 0.90)
             row("prefill", "operations a second over the matrix peak" of, \
@@ -87,18 +89,18 @@ targets() {
                 "materialise_share", "one", "measured", "at least", 0.90)
             row("step", "share of copy bandwidth" swarm, \
                 "step_share", "one", "measured", "at least", 0.90)
-            row("iteration_over_peft", "seconds of a particle, transformers and PEFT over ours" ours \
+            row("iteration_over_peft", "seconds of a particle, transformers and PEFT" part \
                 (value["peft_particles"] + 0) ")", \
                 "iteration_seconds_per_particle", "peft_seconds_per_particle", "against", \
                 "at least", 5)
-            row("iteration_over_authors", "seconds of a particle, the authors'"'"' way over ours" ours \
+            row("iteration_over_authors", "seconds of a particle, the authors'"'"' way" part \
                 (value["authors_particles"] + 0) ")", \
                 "iteration_seconds_per_particle", "authors_seconds_per_particle", "against", \
                 "at least", 50)
         }'
 }
 
-# Of benches' lines those that begin with a word, or with none of them, under a heading.
+# The benches' lines of one kind, under its heading.
 section() {
     echo -e "\n[$1]"
     sed -n "s/^$1\.//p" "$work"/{kernels,swarm}.toml
@@ -108,7 +110,7 @@ write_report() {
     {
         echo "# Written by \`make gpu-check\`."
         echo "device = \"$device\""
-        echo "driver = \"$(of_gpu driver_version)\""
+        echo "driver = \"$driver\""
         echo "date = \"$(date -u +%F)\""
         echo "commit = \"$commit\""
         echo "seconds = $SECONDS"

@@ -1,7 +1,8 @@
 """What others need for the same work on the same GPU, as TOML: cuBLAS through PyTorch for the
 products of a layer; transformers and PEFT for what one particle answers.
 
-    python3 gpu_peers.py FOLDER [--device cuda|cpu] [--rows N] [--particles N] [--parts gemm,peft,authors]
+    python3 gpu_peers.py FOLDER [--device cuda|cpu] [--rows N] [--particles N]
+                         [--parts gemm,peft,authors]
 
 FOLDER is what the bench `swarm_gpu` has written: base, experts/NN, prompts.json (token ids) and,
 if it has run to its end, answers.json: what the first expert answered there.
@@ -35,7 +36,8 @@ N_NEW = 10
 
 def say(key, value):
     """One line of TOML, at once: what follows may fail."""
-    print(f"{key} = {json.dumps(value)}" if isinstance(value, str) else f"{key} = {value:.6e}", flush=True)
+    text = json.dumps(value) if isinstance(value, str) else f"{value:.6e}"
+    print(f"{key} = {text}", flush=True)
 
 
 class Clock:
@@ -58,7 +60,7 @@ class Clock:
 def gemm(folder, clock, n_rows):
     """The products of a layer. Operands and results are larger than the second-level cache."""
     config = json.loads((folder / "base/config.json").read_text())
-    dim, ffn_dim, head_dim = (config[key] for key in ("hidden_size", "intermediate_size", "head_dim"))
+    dim, ffn_dim, head_dim = map(config.get, ("hidden_size", "intermediate_size", "head_dim"))
     q_dim = config["num_attention_heads"] * head_dim
     kv_dim = config["num_key_value_heads"] * head_dim
     total = 0.0
@@ -70,12 +72,14 @@ def gemm(folder, clock, n_rows):
     ):
         x = torch.rand(n_rows, n_in, device=clock.device).mul_(2).sub_(1).bfloat16()
         w = torch.rand(n_out, n_in, device=clock.device).mul_(2).sub_(1).bfloat16()
-        run = lambda: torch.nn.functional.linear(x, w)
-        for _ in range(3):
-            run()
-        n_runs = max(1, int(0.02 / max(clock.seconds(run), 1e-6)))
-        samples = [clock.seconds(lambda: [run() for _ in range(n_runs)]) / n_runs for _ in range(10)]
-        seconds = statistics.median(samples)
+
+        def run(n_runs):
+            for _ in range(n_runs):
+                torch.nn.functional.linear(x, w)
+
+        run(3)
+        n_runs = max(1, int(0.02 / max(clock.seconds(lambda: run(1)), 1e-6)))
+        seconds = statistics.median(clock.seconds(lambda: run(n_runs)) / n_runs for _ in range(10))
         say(f"cublas_seconds_{name}", seconds)
         total += seconds
     say("cublas_seconds", total)
@@ -109,7 +113,8 @@ def peft(folder, clock, prompts, n_particles):
     from transformers import AutoModelForCausalLM
 
     experts = sorted((folder / "experts").iterdir())[:n_particles]
-    base = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.bfloat16).to(clock.device)
+    base = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.bfloat16)
+    base = base.to(clock.device)
     names = [expert.name for expert in experts]
     model = PeftModel.from_pretrained(
         without_end(base), experts[0], adapter_name=names[0], autocast_adapter_dtype=False
@@ -188,7 +193,7 @@ def main():
         started = time.perf_counter()
         try:
             run()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             failed.append(part)
             print(f"# {part}: {type(error).__name__}: {str(error).splitlines()[:1]}", flush=True)
         print(f"# {part} took {time.perf_counter() - started:.1f} s", flush=True)
