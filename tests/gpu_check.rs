@@ -109,7 +109,7 @@ fn what_fails_or_hangs_does_not_hide_the_rest() {
         assert_eq!(at(&report, "parts", part, "passed").as_bool(), Some(passed), "{part}");
     }
     let complaints = String::from_utf8(done.stderr).unwrap();
-    for why in ["kernels_rows two: ended with 1", "bench_kernels_small: stopped after 4 s"] {
+    for why in ["kernels_rows two: ended with 1", "bench_kernels_small: stopped after"] {
         assert!(complaints.contains(&format!("gpu-check: {why}")), "{why}: {complaints}");
     }
 
