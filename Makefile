@@ -26,9 +26,11 @@ CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt=
 # What reads machine code; these releases read what 13.0 writes.
 CUDA_READERS := nvidia-cuda-cuobjdump==13.2.78 nvidia-cuda-nvdisasm==13.2.78
 NVCC = $(firstword $(wildcard $(CUDA)/venv/lib/python3.*/site-packages/nvidia/cu13/bin/nvcc))
+GPU_BENCHES := --bench kernels --bench swarm_gpu
 # What `make gpu-check` runs, and where it says what it found.
 GPU := target/gpu
 GPU_RESULTS ?= $(or $(OUT),expected/gpu)
+PARTS ?= tests tables timings sanitizer
 
 .PHONY: help setup build static test lint format bench fuzz example testbed reproduce expected \
 	picture clean sanitize cuda-toolkit kernels kernels-expected gpu-binaries gpu-check test-gpu bench-track
@@ -100,24 +102,25 @@ kernels: cuda-toolkit ## the CUDA kernels, for all chips, and what must hold of 
 kernels-expected: cuda-toolkit ## keep the kernels' registers and shared memory as expected ones
 	kernels/compile.sh $(NVCC) $(CUDA) --write
 
-gpu-binaries: cuda-toolkit ## the program and the kernels' tests, for a machine with a GPU and no cargo
+gpu-binaries: cuda-toolkit ## the program, the kernels' tests and benches, for a machine with a GPU and no cargo
 	$(CARGO) build --release --locked --features cuda
-	mkdir -p $(GPU)
+	rm -rf $(GPU) && mkdir -p $(GPU)
 	strip -o $(GPU)/model-swarms target/release/model-swarms
 	$(CARGO) test --release --locked --no-run --message-format json \
-		--features cuda,kernel-tests $(GPU_TESTS) | \
-		sed -n 's/.*"name":"\(kernels_[a-z_]*\)".*"executable":"\([^"]*\)".*/\1 \2/p' | \
+		--features cuda,kernel-tests $(GPU_TESTS) $(GPU_BENCHES) | \
+		sed -nE -e 's/.*"name":"(kernels_[a-z_]*)".*"executable":"([^"]*)".*/\1 \2/p' \
+			-e 's/.*"kind":\["bench"\].*"name":"([a-z_]*)".*"executable":"([^"]*)".*/bench_\1 \2/p' | \
 		while read -r name path; do strip -o $(GPU)/$$name $$path; done
 	git rev-parse HEAD >$(GPU)/commit
 	tar -cJf $(GPU).tar.xz $(GPU)
 
-gpu-check: ## everything that only a GPU can prove; without cargo, from target/gpu.tar.xz
+gpu-check: ## what only a GPU can tell: PARTS="tests tables timings sanitizer"; without cargo, from target/gpu.tar.xz
 	@if command -v $(CARGO) >/dev/null; then $(MAKE) gpu-binaries; else tar -xJf $(GPU).tar.xz; fi
-	kernels/gpu_check.sh $(GPU) $(GPU_RESULTS)
+	kernels/gpu_check.sh $(GPU) $(GPU_RESULTS) $(PARTS)
 
 test-gpu: cuda-toolkit ## the kernels' tests, the forward pass and the goldens on this machine's GPU
-	MODEL_SWARMS_GPU=1 $(CARGO) test --release --locked --features cuda,kernel-tests $(GPU_TESTS) \
-		-- --test-threads 1
+	MODEL_SWARMS_GPU=1 $(CARGO) test --release --locked --features cuda,kernel-tests \
+		$(GPU_TESTS) --bench kernels -- --test-threads 1
 
 
 format: setup ## format the sources
@@ -126,13 +129,17 @@ format: setup ## format the sources
 bench: setup ## the benchmarks, at their full sizes
 	$(CARGO) bench --locked
 
-# Cases to track; the medians of a run are lines of the history.
+# Cases to track; the medians of a run are lines of the history. On a GPU, the benches of its own:
+# BENCH_FOLDER, with 20 GB of room, is where the model of the end-to-end rows is written.
 CASES ?=
 HISTORY ?= $(CURDIR)/target/bench-history.tsv
-bench-track: setup ## the benchmarks, their medians appended to HISTORY and drawn beside it (CASES=filter)
+TRACKED = $(if $(filter cuda,$(DEVICE)),--features cuda$(comma)kernel-tests $(GPU_BENCHES),$(BENCHES))
+comma := ,
+MACHINE = $(if $(filter cuda,$(DEVICE)),nvidia-smi --query-gpu=name --format=csv$(comma)noheader,\
+	sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo)
+bench-track: setup $(if $(filter cuda,$(DEVICE)),cuda-toolkit) ## the benchmarks, their medians appended to HISTORY and drawn beside it (CASES=filter DEVICE=cuda)
 	BENCH_HISTORY=$(HISTORY) BENCH_COMMIT=$$(git rev-parse --short HEAD) BENCH_DATE=$$(date -u +%F) \
-		BENCH_MACHINE="$$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1)" \
-		$(CARGO) bench --locked $(BENCHES) -- $(CASES)
+		BENCH_MACHINE="$$($(MACHINE) | head -1)" $(CARGO) bench --locked $(TRACKED) -- $(CASES)
 	BENCH_HISTORY=$(HISTORY) $(CARGO) bench --locked --bench track
 
 fuzz: setup ## every fuzz target for FUZZ_SECONDS (600) seconds

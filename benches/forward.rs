@@ -43,7 +43,7 @@ fn main() {
                 continue;
             }
             let folder = tempfile::tempdir().expect("a folder for temporary files");
-            write_base(&folder.path().join("base"), sizes);
+            write_base(&folder.path().join("base"), sizes, Dtype::F32);
             write_adapter(&folder.path().join("adapter"), sizes, rank, 1, Dtype::F32);
             rank_case(bench, &mut table, folder.path(), &row, sizes, *batch);
         }

@@ -32,7 +32,7 @@ fn main() {
     let isa = Isa::from_environment().expect("an instruction set that this machine has");
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let (base, experts) = (folder.path().join("base"), folder.path().join("experts"));
-    write_base(&base, &sizes);
+    write_base(&base, &sizes, Dtype::F32);
     for i in 0..N_EXPERTS {
         write_adapter(&experts.join(format!("{i:02}")), &sizes, RANK, i as u64, Dtype::F32);
     }

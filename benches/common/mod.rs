@@ -6,6 +6,7 @@
 
 pub mod history;
 pub mod peaks;
+pub mod results;
 pub mod table;
 pub mod testbed;
 
@@ -107,8 +108,26 @@ impl Bench {
         workers: Workers,
         mut run: impl FnMut(),
     ) -> Option<Timed> {
+        let mut peaks = std::mem::take(&mut self.peaks);
+        let floor = || work.amount() / peaks.measure(work, workers).rate();
+        let timed = self.time_beside(group, name, work, floor, |n| (0..n).for_each(|_| run()));
+        self.peaks = peaks;
+        timed
+    }
+
+    /// Times `run`, which runs so many times and waits for the last, beside `floor`: the seconds
+    /// that one run would take at the peaks, as they are when it is asked. Nothing where it ran as
+    /// a test, or was filtered out.
+    pub fn time_beside(
+        &mut self,
+        group: &str,
+        name: &str,
+        work: Work,
+        mut floor: impl FnMut() -> f64,
+        mut run: impl FnMut(u64),
+    ) -> Option<Timed> {
         let Some(criterion) = &mut self.criterion else {
-            run();
+            run(1);
             return None;
         };
         let mut n_at_least = None;
@@ -124,12 +143,11 @@ impl Bench {
             let n_at_least = *n_at_least.get_or_insert_with(|| runs_of_a_sample(&mut run));
             bencher.iter_custom(|n_wanted| {
                 let n_runs = n_wanted.max(n_at_least);
-                let before = self.peaks.measure(work, workers);
+                let before = floor();
                 let started = Instant::now();
-                (0..n_runs).for_each(|_| run());
+                run(n_runs);
                 let seconds = started.elapsed().as_secs_f64() / n_runs as f64;
-                let peak = before.and(self.peaks.measure(work, workers));
-                samples.borrow_mut().push((seconds, work.amount() / seconds / peak.rate()));
+                samples.borrow_mut().push((seconds, 0.5 * (before + floor()) / seconds));
                 Duration::from_secs_f64(seconds * n_wanted as f64)
             });
         });
@@ -155,10 +173,10 @@ impl Bench {
 
 /// Runs that take `SAMPLE_SECONDS`: so many that the peak's measurement, which empties the caches,
 /// is forgotten.
-fn runs_of_a_sample(run: &mut impl FnMut()) -> u64 {
-    run();
+fn runs_of_a_sample(run: &mut impl FnMut(u64)) -> u64 {
+    run(1);
     let started = Instant::now();
-    run();
+    run(1);
     let seconds = started.elapsed().as_secs_f64();
     (SAMPLE_SECONDS / seconds.max(1e-9)).ceil() as u64
 }

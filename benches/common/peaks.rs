@@ -31,11 +31,6 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// This and another measurement together.
-    pub fn and(self, other: Self) -> Self {
-        Self { amount: self.amount + other.amount, seconds: self.seconds + other.seconds }
-    }
-
     /// Operations or bytes per second.
     pub fn rate(self) -> f64 {
         self.amount / self.seconds

@@ -1,10 +1,11 @@
 //! Base models and adapters of any size, drawn from a seed and written as a user would have them.
 
-use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use model_swarms::tensors::{self, Dtype};
+use half::{bf16, f16};
+use model_swarms::tensors::Dtype;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -116,21 +117,44 @@ impl Sizes {
     }
 }
 
+/// A tensor that is drawn: its values are uniform in centre - spread .. centre + spread.
+struct Drawn {
+    name: String,
+    shape: Vec<usize>,
+    centre: f32,
+    spread: f32,
+}
+
+impl Drawn {
+    fn new(name: String, shape: Vec<usize>, spread: f32) -> Self {
+        Self { name, shape, centre: 0.0, spread }
+    }
+
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
 /// Writes a base model as a Hugging Face directory; without a tokenizer, prompts are token ids.
-pub fn write_base(dir: &Path, sizes: &Sizes) {
+///
+/// Gemma's last norm multiplies by one more than its weight: by -1 .. 1 here, or a model whose
+/// output matrix is its embedding would answer each token with the same token, whatever its layers
+/// compute.
+pub fn write_base(dir: &Path, sizes: &Sizes, dtype: Dtype) {
     let dim = sizes.dim;
+    let norm = Drawn::new("model.norm.weight".into(), vec![dim], 1.0);
     let mut wanted = vec![
-        ("model.embed_tokens.weight".to_owned(), vec![sizes.vocab, dim], 0.1),
-        ("model.norm.weight".to_owned(), vec![dim], 1.0),
+        Drawn::new("model.embed_tokens.weight".into(), vec![sizes.vocab, dim], 0.1),
+        Drawn { centre: -1.0, ..norm },
     ];
     for layer_idx in 0..sizes.n_layers {
         let prefix = format!("model.layers.{layer_idx}");
         for norm in ["input_layernorm", "post_attention_layernorm"] {
-            wanted.push((format!("{prefix}.{norm}.weight"), vec![dim], 0.1));
+            wanted.push(Drawn::new(format!("{prefix}.{norm}.weight"), vec![dim], 0.1));
         }
         for (linear, n_out, n_in) in sizes.linears() {
             let spread = 1.5 / (n_in as f32).sqrt();
-            wanted.push((format!("{prefix}.{linear}.weight"), vec![n_out, n_in], spread));
+            wanted.push(Drawn::new(format!("{prefix}.{linear}.weight"), vec![n_out, n_in], spread));
         }
     }
     let config = json!({
@@ -152,7 +176,7 @@ pub fn write_base(dir: &Path, sizes: &Sizes) {
         "tie_word_embeddings": true,
         "vocab_size": sizes.vocab
     });
-    write_folder(dir, ("config.json", &config), "model.safetensors", &wanted, 0, Dtype::F32);
+    write_folder(dir, ("config.json", &config), "model.safetensors", wanted, 0, dtype);
 }
 
 /// Writes a PEFT adapter of this rank on all linears.
@@ -162,8 +186,8 @@ pub fn write_adapter(dir: &Path, sizes: &Sizes, rank: usize, seed: u64, dtype: D
         for (linear, n_out, n_in) in sizes.linears() {
             let module = format!("base_model.model.model.layers.{layer_idx}.{linear}");
             let spread = 1.0 / (n_in as f32).sqrt();
-            wanted.push((format!("{module}.lora_A.weight"), vec![rank, n_in], spread));
-            wanted.push((format!("{module}.lora_B.weight"), vec![n_out, rank], 0.05));
+            wanted.push(Drawn::new(format!("{module}.lora_A.weight"), vec![rank, n_in], spread));
+            wanted.push(Drawn::new(format!("{module}.lora_B.weight"), vec![n_out, rank], 0.05));
         }
     }
     let targets = sizes.linears().map(|(name, ..)| name.rsplit('.').next());
@@ -175,35 +199,54 @@ pub fn write_adapter(dir: &Path, sizes: &Sizes, rank: usize, seed: u64, dtype: D
         "target_modules": targets
     });
     let weights = "adapter_model.safetensors";
-    write_folder(dir, ("adapter_config.json", &config), weights, &wanted, seed, dtype);
+    write_folder(dir, ("adapter_config.json", &config), weights, wanted, seed, dtype);
 }
 
-/// Writes a configuration and random tensors of these names, shapes and half widths.
+/// Writes a configuration and drawn tensors. All threads draw and write at once, a piece of a tensor
+/// each, and no tensor is ever in memory: a model of 17 GB takes as long as the file system wants.
 fn write_folder(
     dir: &Path,
     (config_name, config): (&str, &serde_json::Value),
     weights_name: &str,
-    wanted: &[(String, Vec<usize>, f32)],
+    wanted: Vec<Drawn>,
     seed: u64,
     dtype: Dtype,
 ) {
+    const PIECE: usize = 1 << 20;
     fs::create_dir_all(dir).expect("a folder for the bench");
     fs::write(dir.join(config_name), config.to_string()).expect("room for the bench");
-    let drawn: Vec<Vec<f32>> = wanted
-        .par_iter()
-        .enumerate()
-        .map(|(idx, (_, shape, spread))| {
-            let first = (seed << 40) + ((idx as u64) << 30);
-            let n_values: u64 = shape.iter().product::<usize>() as u64;
-            (first..first + n_values).map(|i| spread * noise(i)).collect()
-        })
-        .collect();
-    let named: Vec<_> = wanted
-        .iter()
-        .zip(&drawn)
-        .map(|((name, shape, _), values)| (name.clone(), shape.clone(), values.as_slice()))
-        .collect();
-    tensors::write(&dir.join(weights_name), &named, dtype, &BTreeMap::new()).expect("room");
+    // The tensors' numbers stand in the order of the list, as their draws do.
+    let (mut header, mut n_bytes) = (serde_json::Map::new(), 0);
+    header.insert("__metadata__".into(), json!({"format": "pt"})); // transformers asks for it
+    let mut pieces: Vec<(usize, usize, u64)> = Vec::new(); // tensor, first number, where
+    for (idx, Drawn { name, shape, .. }) in wanted.iter().enumerate() {
+        let end = n_bytes + wanted[idx].len() * dtype.n_bytes();
+        let entry =
+            json!({"dtype": dtype.to_string(), "shape": shape, "data_offsets": [n_bytes, end]});
+        header.insert(name.clone(), entry);
+        let firsts = (0..wanted[idx].len()).step_by(PIECE);
+        pieces.extend(firsts.map(|first| (idx, first, (n_bytes + first * dtype.n_bytes()) as u64)));
+        n_bytes = end;
+    }
+    let mut header = serde_json::Value::Object(header).to_string();
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let path = dir.join(weights_name);
+    let file = fs::File::create(&path).expect("a file for the bench");
+    file.write_all_at(&(header.len() as u64).to_le_bytes(), 0).expect("room for the bench");
+    file.write_all_at(header.as_bytes(), 8).expect("room for the bench");
+    let start = 8 + header.len() as u64;
+    pieces.into_par_iter().for_each(|(idx, first, at)| {
+        let tensor = &wanted[idx];
+        let stream = (seed << 40) + ((idx as u64) << 30) + first as u64;
+        let n_here = PIECE.min(tensor.len() - first) as u64;
+        let values = (stream..stream + n_here).map(|i| tensor.centre + tensor.spread * noise(i));
+        let bytes: Vec<u8> = match dtype {
+            Dtype::F32 => values.flat_map(f32::to_le_bytes).collect(),
+            Dtype::F16 => values.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect(),
+            Dtype::BF16 => values.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect(),
+        };
+        file.write_all_at(&bytes, start + at).expect("room for the bench");
+    });
 }
 
 /// Random number `i`, uniform in [-1, 1): splitmix64.

@@ -2,4 +2,5 @@
 #include "hopper.cu"
 #include "memory.cu"
 #include "numbers.cu"
+#include "peaks.cu"
 #include "warps.cu"

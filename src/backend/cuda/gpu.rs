@@ -119,6 +119,12 @@ impl Gpu {
         self.0.context.name().map_err(failed("tell its name"))
     }
 
+    /// Waits until all that was asked for is done.
+    pub fn finish(&self) -> Result<()> {
+        self.bind()?;
+        self.0.stream.synchronize().map_err(failed("finish what it was given"))
+    }
+
     fn bind(&self) -> Result<sys::CUstream> {
         self.0.context.bind_to_thread().map_err(failed("be used from this thread"))?;
         Ok(self.0.stream.cu_stream())
