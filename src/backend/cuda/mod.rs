@@ -10,10 +10,10 @@
 pub mod adapters;
 pub mod device;
 pub mod driver;
-pub mod fast;
+pub(crate) mod fast;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 pub mod memory;
 mod ops;
 mod products;
-pub mod rows;
+pub(crate) mod rows;
