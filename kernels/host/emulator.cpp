@@ -71,6 +71,7 @@ void fail(const char* check, Place place, const char* format, ...) {
   std::vsnprintf(text, sizeof text, format, args);
   va_end(args);
   machine().fail_here(check, place, text);
+  marks::end_unseen();
   for (;;) machine().pause();  // nobody will resume it
 }
 
