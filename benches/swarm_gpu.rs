@@ -38,6 +38,7 @@ mod measured {
     use model_swarms::adapter::Pool;
     use model_swarms::backend::cpu::Isa;
     use model_swarms::model::lora::Places;
+    use model_swarms::model::memory::Held;
     use model_swarms::model::{Device, Model};
     use model_swarms::tensors::Dtype;
 
@@ -111,13 +112,15 @@ mod measured {
         let isa = Isa::from_environment().expect("an instruction set that this machine has");
         let mut peaks = Peaks::new(machine, size); // before the model's memory is planned
         let started = Instant::now();
-        let model = Model::open(&folder.join("base"), device, isa, None).expect("the base");
         let pool = Pool::open(&folder.join("experts")).expect("the pool just written");
+        let held = Held::made_of(&pool, work.n_particles);
+        let model = Model::open(&folder.join("base"), device, isa, None, held).expect("the base");
         let places = Places::find(pool.layout(), &model.config, folder).expect("its experts");
+        let experts = model.experts(pool, places).expect("its experts");
         results::number("open_seconds", started.elapsed().as_secs_f64());
+        results::text("plan", &model.concern().unwrap_or("all is on the device".into()));
 
-        let (model, pool, places) = (&model, &pool, &places);
-        let swarm = Swarm { isa, model, pool, places, prompts, work, size };
+        let swarm = Swarm { model: &model, experts: &experts, prompts, work, size };
         let per_particle = swarm.prefill(&mut peaks);
         swarm.decode(&mut peaks);
         swarm.iteration(&mut peaks, per_particle, folder);

@@ -53,12 +53,13 @@ pub fn product_name(version: Version, product: &str, n_rows: usize) -> String {
 
 /// All products, and the updates of adapters.
 pub fn cases<'a, M: Machine>(machine: &'a M, shapes: Shapes) -> Vec<Named<'a>> {
-    let mut cases: Vec<Named> = Vec::new();
-    cases.push(("low_rank gate".into(), Box::new(move || low_rank(machine, &shapes))));
-    cases.push(("lora_shrink gate".into(), Box::new(move || shrink(machine, &shapes))));
-    cases.push(("lora_expand gate".into(), Box::new(move || expand(machine, &shapes))));
-    cases.push(("lora_prepare_fast gate".into(), Box::new(move || prepare(machine, &shapes))));
-    cases.push(("lora_shrink_fast gate".into(), Box::new(move || shrink_fast(machine, &shapes))));
+    let mut cases: Vec<Named> = vec![
+        ("low_rank gate".into(), Box::new(move || low_rank(machine, &shapes))),
+        ("lora_shrink gate".into(), Box::new(move || shrink(machine, &shapes))),
+        ("lora_expand gate".into(), Box::new(move || expand(machine, &shapes))),
+        ("lora_prepare_fast gate".into(), Box::new(move || prepare(machine, &shapes))),
+        ("lora_shrink_fast gate".into(), Box::new(move || shrink_fast(machine, &shapes))),
+    ];
 
     let mut add = |version, name: &str, [n_rows, n_out, n_in]: [usize; 3], out| {
         let name = product_name(version, name, n_rows);

@@ -4,12 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use model_swarms::adapter::{Adapter, Pool, materialise_into};
-use model_swarms::backend::cpu::Isa;
 use model_swarms::model::decode::{Generated, Job, Report};
-use model_swarms::model::lora::Places;
-use model_swarms::model::{Adapted, Model};
-use model_swarms::run::candidates::at_once;
+use model_swarms::model::{Adapted, Experts, Model};
 
 use crate::common::testbed::Sizes;
 use crate::common::{Size, Timed, history, median, results};
@@ -45,14 +41,10 @@ pub struct Work {
 
 /// A base, its experts and the prompts.
 pub struct Swarm<'a> {
-    /// The processor's instruction set.
-    pub isa: Isa,
     /// The base.
     pub model: &'a Model,
-    /// The experts.
-    pub pool: &'a Pool,
-    /// Their place in the base.
-    pub places: &'a Places,
+    /// The experts, where the model makes adapters of them.
+    pub experts: &'a Experts,
     /// What each particle answers.
     pub prompts: Vec<Vec<u32>>,
     /// How much is done.
@@ -72,7 +64,7 @@ impl Swarm<'_> {
 
     /// Particles that a search has on the device at once.
     fn group(&self) -> usize {
-        at_once(self.model, self.pool.layout()).min(self.work.n_particles)
+        self.model.at_once(self.experts.pool().layout()).min(self.work.n_particles)
     }
 
     /// The first particle stands on the first expert, which peers can open; the others anywhere.
@@ -87,12 +79,10 @@ impl Swarm<'_> {
     }
 
     /// Particles as the search puts them on the device.
-    fn adapted(&self, particles: &[usize], adapters: &mut Vec<Adapter>) -> Adapted {
+    fn adapted(&self, particles: &[usize]) -> Adapted {
         let locations: Vec<Vec<f64>> = particles.iter().map(|i| self.location(*i)).collect();
         let locations: Vec<&[f64]> = locations.iter().map(Vec::as_slice).collect();
-        materialise_into(self.isa, self.pool, &locations, adapters);
-        let adapters: Vec<&Adapter> = adapters[..particles.len()].iter().collect();
-        self.model.adapt(self.places, &adapters).expect("adapters of the base")
+        self.model.adapt_at(self.experts, &locations).expect("adapters of the base")
     }
 
     /// Every prompt by each of some adapters, all or only the first of them.
@@ -115,7 +105,7 @@ impl Swarm<'_> {
     pub fn prefill<M: Machine>(&self, peaks: &mut Peaks<M>) -> f64 {
         let (n, Work { sizes, n_turns, .. }) = (self.group(), self.work);
         let particles: Vec<usize> = (0..n).collect();
-        let adapted = self.adapted(&particles, &mut Vec::new());
+        let adapted = self.adapted(&particles);
         let base = Adapted::base();
         let [with, without] = [(&adapted, Which::Each), (&base, Which::First)]
             .map(|(set, which)| (set, self.jobs(n, which, 1)));
@@ -155,7 +145,7 @@ impl Swarm<'_> {
     pub fn decode<M: Machine>(&self, peaks: &mut Peaks<M>) {
         let (n, Work { sizes, n_sequences, n_steps, n_turns, .. }) = (self.group(), self.work);
         let particles: Vec<usize> = (0..n).collect();
-        let adapted = self.adapted(&particles, &mut Vec::new());
+        let adapted = self.adapted(&particles);
         let base = Adapted::base();
         // The first new token is the prompt's; then come the steps.
         let jobs = |which, n_new: usize| -> Vec<Job> {
@@ -209,12 +199,11 @@ impl Swarm<'_> {
         let n =
             ((most_seconds / prefill_seconds) as usize).clamp(group.min(n_particles), n_particles);
         let particles: Vec<usize> = (0..n).collect();
-        let mut adapters = Vec::new(); // a search has them from its first iteration on
-        self.adapted(&particles[..group.min(n)], &mut adapters);
+        self.adapted(&particles[..group.min(n)]); // a search has their memory from the first on
         let mut answer = |particles: &[usize], batch: Option<usize>| -> Vec<Generated> {
             let mut answers = Vec::new();
             for group in particles.chunks(group) {
-                let adapted = self.adapted(group, &mut adapters);
+                let adapted = self.adapted(group);
                 let jobs = self.jobs(group.len(), Which::Each, n_new);
                 answers.extend(self.generate(&adapted, &jobs, batch));
             }
