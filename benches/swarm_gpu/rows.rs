@@ -200,7 +200,7 @@ impl Swarm<'_> {
             ((most_seconds / prefill_seconds) as usize).clamp(group.min(n_particles), n_particles);
         let particles: Vec<usize> = (0..n).collect();
         self.adapted(&particles[..group.min(n)]); // a search has their memory from the first on
-        let mut answer = |particles: &[usize], batch: Option<usize>| -> Vec<Generated> {
+        let answer = |particles: &[usize], batch: Option<usize>| -> Vec<Generated> {
             let mut answers = Vec::new();
             for group in particles.chunks(group) {
                 let adapted = self.adapted(group);
