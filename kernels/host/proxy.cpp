@@ -63,7 +63,10 @@ void arrive_in_shared(const TileCopy& copy) {
 
 }  // namespace
 
+// Lists grow and shrink where no thread of the block is seen to do it (`Unseen`): memory that one
+// thread allocates for them is given back by another.
 void Proxy::begin_block(unsigned n_threads) {
+  const marks::Unseen unseen;
   n_threads_ = n_threads;
   barriers_.clear();
   warps_.assign((n_threads + WARP - 1) / WARP, {});
@@ -77,6 +80,7 @@ void Proxy::init(void* barrier, int n_arrivals, Place place) {
   BarrierState state{};
   state.n_arrivals = state.n_pending = n_arrivals;
   state.owner = lane->idx;
+  const marks::Unseen unseen;
   barriers_.emplace(barrier, state);
 }
 
@@ -91,6 +95,7 @@ BarrierState& Proxy::find(void* barrier, Place place) {
 }
 
 void Proxy::wake(BarrierState& barrier) {
+  const marks::Unseen unseen;
   for (const auto& sleeper : barrier.sleepers) machine().wake(sleeper.idx, 1);
   barrier.sleepers.clear();
 }
@@ -132,7 +137,10 @@ void Proxy::arrive(void* at, int n_bytes, Place place) {
 void Proxy::wait(void* at, unsigned parity, Place place) {
   BarrierState& barrier = find(at, place);
   while (barrier.parity == parity % 2 && !deliver(barrier)) {
-    barrier.sleepers.push_back({lane->idx, place});
+    {
+      const marks::Unseen unseen;
+      barrier.sleepers.push_back({lane->idx, place});
+    }
     machine().wait();
   }
   marks::acquire(at);
@@ -151,8 +159,8 @@ void Proxy::copy(const TileCopy& copy, void* at) {
   {
     const marks::Unseen unseen;
     std::memset(copy.to, UNSET, box_bytes(copy.map));
+    barrier.copies.push_back(copy);
   }
-  barrier.copies.push_back(copy);
   if (barrier.n_pending == 0) wake(barrier);
   machine().may_switch();
 }
