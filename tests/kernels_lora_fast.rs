@@ -279,26 +279,27 @@ fn whole_numbers_come_out_whole() {
     // split is left out.
     let wide: [Sizes; 4] =
         [(4095, &[(1, 1)]), (4096, &[(1, 20), (1, 16)]), (4097, &[(1, 16)]), (8200, &[(1, 3)])];
-    for sizes in SIZES.into_iter().chain(wide) {
+    let n_rows = [0, 1, 63, 64, 65, 127, 128, 130];
+    for (sizes, n_rows) in SIZES.into_iter().zip(n_rows).chain(wide.map(|sizes| (sizes, 65))) {
         let adapters = Adapters::new(sizes, 1.0, |stream, len| whole(stream, len, 1.6));
         let prepared = adapters.prepare(0);
-        let all_n_rows: &[usize] = if sizes.0 > 1000 { &[65] } else { &[0, 1, 63, 64, 65, 130] };
-        for &n_rows in all_n_rows {
-            let x = whole(1, n_rows * adapters.n_in, 1.6);
-            for (idx, adapter_of) in assignments(n_rows).iter().enumerate() {
-                let mut wanted = Vec::new();
-                each_shrunk(&adapters, &prepared, &x, adapter_of, |at, (sum, _)| {
-                    wanted.resize(wanted.len().max(at + 1), 0.0);
-                    wanted[at] = sum as f32;
-                });
-                for version in VERSIONS {
-                    // Every schedule where adapters mix, one elsewhere.
-                    let seeds = if n_rows == 65 && idx == 2 { &SEEDS } else { &SEEDS[4..] };
-                    for &seed in seeds {
-                        let ours = adapters.shrink(&prepared, &x, adapter_of, (version, seed));
-                        let what = format!("{version} {n_rows} rows {sizes:?} {idx} seed {seed}");
-                        assert_bits(&from_bits(&ours), &rounded(&wanted), &what);
-                    }
+        let x = whole(1, n_rows * adapters.n_in, 1.6);
+        // Of many inputs, adapters that mix alone: these take long.
+        let idxs = if adapters.n_in > 1000 { 2..3 } else { 0..4 };
+        for idx in idxs {
+            let adapter_of = &assignments(n_rows)[idx];
+            let mut wanted = Vec::new();
+            each_shrunk(&adapters, &prepared, &x, adapter_of, |at, (sum, _)| {
+                wanted.resize(wanted.len().max(at + 1), 0.0);
+                wanted[at] = sum as f32;
+            });
+            for version in VERSIONS {
+                // Every schedule where adapters mix, one elsewhere.
+                let seeds = if sizes.0 == 65 && idx == 2 { &SEEDS } else { &SEEDS[4..] };
+                for &seed in seeds {
+                    let ours = adapters.shrink(&prepared, &x, adapter_of, (version, seed));
+                    let what = format!("{version} {n_rows} rows {sizes:?} {idx} seed {seed}");
+                    assert_bits(&from_bits(&ours), &rounded(&wanted), &what);
                 }
             }
         }

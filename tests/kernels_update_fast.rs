@@ -136,9 +136,9 @@ fn whole_numbers_come_out_whole() {
             for kernel in Kernel::all() {
                 // Every schedule where slots are many and rows few.
                 let seeds = if idx == 2 && n_rows < 128 { &SEEDS } else { &SEEDS[3..4] };
-                for (form, seeds) in
-                    [((Start::Zero, Kept::F32), seeds), ((Start::FromC, Kept::Bf16), &SEEDS[4..])]
-                {
+                let forms =
+                    [((Start::Zero, Kept::F32), seeds), ((Start::FromC, Kept::Bf16), &SEEDS[4..])];
+                for (form, seeds) in forms.into_iter().take(if idx == 2 { 2 } else { 1 }) {
                     let mut wanted = world.c.clone();
                     product(&world.a, &world.w, &mut wanted, world.sizes, form.0);
                     for (row, adapter) in adapter_of.iter().enumerate() {

@@ -55,7 +55,7 @@ pub enum Precision {
     /// f32, summed in one order: the same bits on every device.
     Exact,
     /// bf16 on tensor cores, summed in f32; the residual stream and the logits in f32. Adapters
-    /// stand beside the weights.
+    /// stand beside the weights, their factors and A x in bf16 too.
     Fast,
 }
 
