@@ -150,6 +150,8 @@ fn what_must_be_there_is_planned_for() {
     assert!((15..20).contains(&alone(20).n_adapters), "{:?}", alone(20));
     assert_eq!(alone(20).adapter_bytes, alone(20).n_adapters * one);
     assert_eq!(alone(2).row_bytes, plan(swarm(2), 26).unwrap().row_bytes + 4 * (256 - 32));
+    let error = plan(swarm(20).and_alone(15 * ADAPTER_LEN, 240), 20).unwrap_err().to_string();
+    assert!(error.contains("the largest adapter 2.8 GiB"), "{error}");
     // Adapters of several layouts.
     let [small, large] = [8, 16].map(|rank| {
         Layout::new(vec![ModuleLayout::new("model.layers.0.mlp.up_proj", rank, 3072, 24576, 1.0)])

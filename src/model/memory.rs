@@ -309,12 +309,14 @@ impl Plan {
     fn refusal(&self) -> Error {
         let [base, _, adapters, rotary, workspace, cache] = self.parts().map(readable);
         let needed = self.total_bytes().saturating_add(self.reserve_bytes);
-        let adapters = match self.n_adapters.max(self.held.n_mixed) {
+        let Held { n_mixed, len, len_alone, .. } = self.held;
+        let adapters = match self.n_adapters.max(n_mixed) {
+            n if len_alone > product(&[n, len]) => format!("the largest adapter {adapters}, "),
             0 => String::new(),
             1 => format!("one adapter {adapters}, "),
             n => format!("{n} adapters {adapters}, "),
         };
-        let sequences = match self.held.n_mixed {
+        let sequences = match n_mixed {
             0 | 1 => "one sequence".to_owned(),
             n => format!("{n} sequences"),
         };

@@ -54,7 +54,7 @@ impl Inputs {
         let open = |path: &PathBuf| Expert::open(path);
         let pool = Pool::from_experts(found.experts.iter().map(open).collect::<Result<_>>()?)?;
         let data_merge = found.data_merge.as_deref().map(Expert::open).transpose()?;
-        let held = held(suite, scale, &pool, data_merge.as_ref());
+        let held = held(suite, scale, found, &pool, data_merge.as_ref());
         let base = Base::open(base_dir, options, held)?;
         let places = Places::find(pool.layout(), &base.model.config, &found.experts[0])?;
         let data_merge = data_merge.map(|expert| {
@@ -110,7 +110,13 @@ impl Inputs {
 }
 
 /// The adapters that the suite's rows need: a swarm's, and those that some rows make.
-fn held(suite: &Suite, scale: Scale, pool: &Pool, data_merge: Option<&Expert>) -> Held {
+fn held(
+    suite: &Suite,
+    scale: Scale,
+    found: &Inventory,
+    pool: &Pool,
+    data_merge: Option<&Expert>,
+) -> Held {
     let (layout, n_experts) = (pool.layout(), pool.experts.len());
     let mut held = Held::made_of(pool, suite.sizes(scale).particles.max(n_experts));
     if let Some(merged) = data_merge.map(|expert| Held::of(expert.layout(), 1)) {
@@ -118,7 +124,9 @@ fn held(suite: &Suite, scale: Scale, pool: &Pool, data_merge: Option<&Expert>) -
     }
     for method in suite.rows.iter().map(|row| &row.method) {
         held = match (space(method), method) {
-            (_, Method::Cbtm { .. }) => Held { n_mixed: n_experts, ..held },
+            (_, Method::Cbtm { .. }) if found.nearness.is_some() => {
+                Held { n_mixed: n_experts, ..held }
+            }
             (Space::Factor, _) => held,
             (Space::Delta, Method::DareTies { .. }) | (Space::Full, _) => {
                 let whole = full_rank(layout).map(|layout| Held::of(&layout, 1));
