@@ -15,8 +15,11 @@ use common::table::{N_DEV, N_TEST, table_1, testbed};
 use model_swarms::backend::cpu::Isa;
 use model_swarms::mode::Mode;
 use model_swarms::model::Device;
-use model_swarms::reproduce::{CellReport, Marks, Request, Results, in_print, reproduce, text};
+use model_swarms::reproduce::{
+    CellRecord, CellReport, Marks, Request, Results, in_print, reproduce, text,
+};
 use model_swarms::run::evaluate::Options;
+use model_swarms::stats::{one_tailed_z, paired};
 use model_swarms::suite::{Scale, Suite};
 use model_swarms::task::{Split, Task, Work};
 use model_swarms::testbed::Testbed;
@@ -292,9 +295,28 @@ fn sentences_are_judged_when_their_tasks_are_there() {
     let first = results.claims.iter().find(|claim| claim.id == "table01-first-everywhere").unwrap();
     assert_eq!(first.measured, Some(n_first));
 
+    // Stars, by tests of the examples that the cells keep.
+    assert_eq!(results.stars.len(), results.columns.len());
+    for star in &results.stars {
+        let kept = |row: &str| -> Vec<f64> {
+            let of = |cell: &&CellRecord| cell.row == row && cell.column == star.column;
+            results.computed().find(of).unwrap().test_scores.clone()
+        };
+        let (ours, theirs) = (kept("Model Swarms"), kept(&star.other));
+        assert_eq!((ours.len(), mean(ours.iter().copied())), (8, star.value), "{}", star.column);
+        let is_best =
+            |row: &&str| results.value(row, &star.column, "test") == Some(star.other_value);
+        assert_eq!(baselines.iter().copied().find(is_best), Some(&star.other[..]));
+        assert_eq!(star.paired.unwrap().p_value, paired(&ours, &theirs));
+        assert_eq!(star.z.p_value, one_tailed_z(star.value, 8, star.other_value, 8).p_value);
+        assert_eq!(star.verdict.is_some(), star.printed > 0);
+    }
+
     // A terminal shows the same, with marks of its own.
-    let [plain, terminal] =
-        [Marks::Plain, Marks::Terminal].map(|marks| text(&results, printed.as_ref(), marks));
+    let [plain, terminal] = [Marks::Plain, Marks::Terminal].map(|marks| {
+        let page = text(&results, printed.as_ref(), marks);
+        page.split_once("\nIs it better").unwrap().0.to_string()
+    });
     let bare = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[4m"]
         .iter()
         .fold(terminal.clone(), |text, code| text.replace(code, ""));
