@@ -119,7 +119,7 @@ fn a_large_device_holds_the_experts_and_all_particles() {
         let held = Held { n_experts, ..swarm(20) };
         Plan::new(&demand(&config, Precision::Fast, held, 512, n_gib * GIB)).unwrap()
     };
-    for n_gib in [40, 80, 141] {
+    for n_gib in [48, 80, 141] {
         let plan = of(10, n_gib);
         assert_eq!((plan.seat(), plan.n_adapters), (Seat::Device, 20), "{plan:?}");
         assert_eq!(plan.experts_bytes, 10 * (2 * ADAPTER_LEN + 8 + 4 * 20));
