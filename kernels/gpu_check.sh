@@ -176,6 +176,7 @@ part() {
     # The message of the program itself, which a user would see.
     local none='no CUDA driver was found|the GPU cannot be opened|compute capability .*, wanted'
     if ((status != 0)) && grep -qE "$none" "$work/log"; then
+        rm -f "$report" "$log" # it would be of no device
         echo "gpu-check: there is no GPU to check" >&2
         exit 1
     fi
