@@ -222,16 +222,16 @@ fn settings(results: &Results) -> Vec<Entry> {
 }
 
 fn star(star: &StarReport) -> Star {
-    let StarReport { column, row, value, other, other_value, n, printed, .. } = star;
+    let [ours, other] = star.sides();
     Star {
-        verdict: star.verdict.map_or("", |verdict| verdict_text(Some(verdict))),
-        column: column.clone(),
-        ours: format!("{row} {value:.3}"),
-        other: format!("{other} {other_value:.3}"),
-        n: *n,
+        verdict: star.verdict_text(),
+        column: star.column.clone(),
+        ours,
+        other,
+        n: star.n,
         z: star.z.text(),
         paired: star.paired.map(|paired| paired.text()),
-        printed: "*".repeat((*printed).into()),
+        printed: star.printed_text(),
     }
 }
 

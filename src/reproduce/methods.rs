@@ -169,8 +169,7 @@ fn voted(vote: Vote, scores: &[Score], utilities: &[f64]) -> Measured {
         let answers: Vec<(Option<&str>, bool)> = answers.collect();
         plurality(&answers, utilities).1
     };
-    let scores: Vec<f64> = (0..n_questions).map(|question| f64::from(is_right(question))).collect();
-    Measured { utility: scores.iter().sum::<f64>() / n_questions as f64, scores }
+    Measured::mean((0..n_questions).map(|question| f64::from(is_right(question))).collect())
 }
 
 /// How the job's method makes adapters of its candidates.

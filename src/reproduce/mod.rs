@@ -22,10 +22,8 @@ pub use cells::CellRecord;
 pub use expected::{Expected, embedded};
 pub use results::{CellReport, ColumnReport, Results, Without, table_name};
 pub use stars::StarReport;
-pub use table::{
-    ABOUT_STARS, Marks, Place, Shown, Spent, reasons, shown, spent, text, verdict_text,
-};
-pub use verdicts::VerdictReport;
+pub use table::{ABOUT_STARS, Marks, Place, Shown, Spent, reasons, shown, spent, text};
+pub use verdicts::{VerdictReport, verdict_text};
 
 use crate::claims::{Cells, printed};
 use crate::error::{Error, Result};

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::results::{ColumnReport, Results};
+use super::verdicts::verdict_text;
 use crate::claims::{Claim, Claims, Computation, Judgement};
 use crate::error::Result;
 use crate::stats::{one_tailed_z, paired, stars};
@@ -37,6 +38,24 @@ pub struct StarReport {
     pub paired: Option<Significance>,
     /// Whether the printed stars hold of ours, by the paired test; none where none is printed.
     pub verdict: Option<Judgement>,
+}
+
+impl StarReport {
+    /// Both rows with their f.
+    pub fn sides(&self) -> [String; 2] {
+        [(&self.row, self.value), (&self.other, self.other_value)]
+            .map(|(row, value)| format!("{row} {value:.3}"))
+    }
+
+    /// The stars as printed.
+    pub fn printed_text(&self) -> String {
+        "*".repeat(self.printed.into())
+    }
+
+    /// The verdict in words; none where no star is printed.
+    pub fn verdict_text(&self) -> &'static str {
+        self.verdict.map_or("", |verdict| verdict_text(Some(verdict)))
+    }
 }
 
 /// The outcome of a one-tailed test of "better".

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::results::{ColumnReport, Results, Without};
 use super::stars::{Significance, StarReport};
-use crate::claims::{Cells, Judgement};
+use super::verdicts::verdict_text;
+use crate::claims::Cells;
 use crate::suite::{Budget, Row};
 
 /// How the best and the second best of a column are marked.
@@ -293,29 +294,17 @@ fn stars(results: &Results) -> String {
         "", "", "best baseline", "n", "z-test", "paired", "paper"
     ));
     for star in &results.stars {
-        let StarReport { column, row, value, other, other_value, n, printed, .. } = star;
-        let verdict = star.verdict.map_or("", |verdict| verdict_text(Some(verdict)));
+        let (StarReport { column, n, .. }, [ours, other]) = (star, star.sides());
         let line = format!(
-            "{column:<12} {:>20} {:>20} {n:>5}  {:<10}  {:<10}  {:<5}  {verdict}",
-            format!("{row} {value:.3}"),
-            format!("{other} {other_value:.3}"),
+            "{column:<12} {ours:>20} {other:>20} {n:>5}  {:<10}  {:<10}  {:<5}  {}",
             star.z.text(),
             star.paired.map_or("-".to_string(), Significance::text),
-            "*".repeat((*printed).into()),
+            star.printed_text(),
+            star.verdict_text(),
         );
         text.push_str(line.trim_end());
         text.push('\n');
     }
     ABOUT_STARS.iter().for_each(|line| text.push_str(&format!("{line}\n")));
     text
-}
-
-/// A verdict in words.
-pub fn verdict_text(verdict: Option<Judgement>) -> &'static str {
-    match verdict {
-        Some(Judgement::Holds) => "holds",
-        Some(Judgement::DoesNotHold) => "does not hold",
-        Some(Judgement::Undecided) => "undecided",
-        None => "not judged",
-    }
 }

@@ -40,17 +40,21 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn of(score: &Score, split: Split) -> Self {
-        let scores: Vec<f64> = score.predictions.iter().map(|example| example.score).collect();
-        let is_mean = mean(&scores) == score.utility;
-        let scores = if split == Split::Test && is_mean { scores } else { Vec::new() };
-        Self { utility: score.utility, scores }
+    /// The mean of these.
+    pub fn mean(scores: Vec<f64>) -> Self {
+        Self { utility: scores.iter().sum::<f64>() / scores.len() as f64, scores }
     }
-}
 
-/// As a task's own utility is computed.
-fn mean(scores: &[f64]) -> f64 {
-    scores.iter().sum::<f64>() / scores.len() as f64
+    fn of(score: &Score, split: Split) -> Self {
+        let utility = score.utility;
+        if split == Split::Test {
+            let mean = Self::mean(score.predictions.iter().map(|example| example.score).collect());
+            if mean.utility == utility {
+                return mean;
+            }
+        }
+        Self { utility, scores: Vec::new() }
+    }
 }
 
 /// Measures candidates on one task and remembers their utilities.

@@ -108,3 +108,13 @@ fn up_to_its_sample(value: f64, n: usize) -> Range {
     let (low, high) = if value < 0.0 { (-high, -low) } else { (low, high) };
     Range { low: low.min(value), value, high: high.max(value) }
 }
+
+/// A verdict in words.
+pub fn verdict_text(verdict: Option<Judgement>) -> &'static str {
+    match verdict {
+        Some(Judgement::Holds) => "holds",
+        Some(Judgement::DoesNotHold) => "does not hold",
+        Some(Judgement::Undecided) => "undecided",
+        None => "not judged",
+    }
+}
