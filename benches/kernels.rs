@@ -1,5 +1,6 @@
-//! Every kernel that the CUDA backend launches, and the swarm's arithmetic, at the paper's shapes:
-//! as shares of what the device can do at most, measured in the same run.
+//! What the CUDA backend launches for a base in bf16, and the swarm's arithmetic, at the paper's
+//! shapes: as shares of what the device can do at most, measured in the same run. What adapters add
+//! within a product of precision fast is measured end to end (`swarm_gpu`).
 //!
 //! A case's floor is the longer of two times: its bytes, each input read and each output written
 //! once, at the speed of a copy; its operations at the peak of the units that do them. Cases that
@@ -31,6 +32,9 @@ use measured::main;
 #[cfg(feature = "kernel-tests")]
 mod measured {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::process::Command;
+
+    use model_swarms::backend::cuda::driver::Family;
 
     use crate::cases;
     use crate::cases::case::{Shapes, run};
@@ -41,7 +45,6 @@ mod measured {
     use crate::gpu::machine::Machine;
     use crate::gpu::peaks::Peaks;
     use crate::kernels_common::emulated::Emulated;
-    use model_swarms::backend::cuda::driver::Family;
 
     /// Gemma-7B, and a pool of adapters of 200 M parameters.
     const FULL: Shapes = Shapes {
@@ -82,9 +85,7 @@ mod measured {
         let mut bench = Bench::from_arguments();
         let is_meant = std::env::var_os("MODEL_SWARMS_GPU").is_some_and(|asked| asked == "1");
         match bench.size() {
-            Size::Small if !is_meant => {
-                measure(&mut bench, &Emulated::default().playing(Family::Hopper), SMALL);
-            }
+            Size::Small if !is_meant => emulate(&mut bench),
             #[cfg(feature = "cuda")]
             Size::Small => measure(&mut bench, &crate::gpu::machine::open(), SMALL),
             #[cfg(feature = "cuda")]
@@ -95,6 +96,20 @@ mod measured {
                 println!("skipped: no GPU; kernels are measured with the feature cuda");
                 let _ = FULL;
             }
+        }
+    }
+
+    /// On the emulated machine; then once more by itself without wgmma, as `BENCH_WGMMA=0` asks.
+    fn emulate(bench: &mut Bench) {
+        let machine = Emulated::default().playing(Family::Hopper);
+        measure(bench, &machine, SMALL);
+        let is_of_hopper = |kernel: &String| kernel.contains("hopper") || kernel == "peak_wgmma";
+        let has_started = machine.started.lock().unwrap().iter().any(is_of_hopper);
+        assert_eq!(has_started, machine.is_hopper(), "BENCH_WGMMA=0 is for all kernels of sm_90a");
+        if machine.is_hopper() {
+            let program = std::env::current_exe().expect("this program");
+            let without = Command::new(program).env("BENCH_WGMMA", "0").status();
+            assert!(without.expect("this program").success(), "without wgmma");
         }
     }
 

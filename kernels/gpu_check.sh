@@ -218,7 +218,8 @@ if is_wanted tables full; then table full 15; fi
 
 begin 60
 if is_wanted timings bench; then
-    # Where wgmma, or the copies that feed it, break or wait for ever, the rest does without.
+    # Where wgmma, or the copies that feed it, break or wait for ever, the kernels' benches and the
+    # sanitizer do without.
     small=(env MODEL_SWARMS_GPU=1 "$binaries/bench_kernels")
     if ! part bench_kernels_small 4 "${small[@]}"; then
         export BENCH_WGMMA=0

@@ -234,15 +234,20 @@ DEVICE void pin(float (&sums)[N]) {
   if constexpr (N == 64) asm volatile("" : SUMS_64(sums)::"memory");
   if constexpr (N == 128) asm volatile("" : SUMS_128(sums)::"memory");
 }
+#endif
 
+// Left sides that are in registers.
 template <int N>
 DEVICE void pin(unsigned (&a)[N][4]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) {
+#ifdef __CUDACC__
     asm volatile("" : "+r"(a[i][0]), "+r"(a[i][1]), "+r"(a[i][2]), "+r"(a[i][3])::"memory");
+#else
+    static_cast<void>(a[i]);
+#endif
   }
 }
-#endif
 
 // Orders what was done to registers before the products that follow: every group begins with it.
 // It is given the sums, and the left sides that are in registers.
@@ -261,13 +266,7 @@ DEVICE void fence_products(float (&sums)[N_SUMS] AND_HERE) {
 
 template <int N_SUMS, int N_A>
 DEVICE void fence_products(float (&sums)[N_SUMS], unsigned (&a)[N_A][4] AND_HERE) {
-#ifdef __CUDACC__
-#if HAS_HOPPER
   pin(a);
-#endif
-#else
-  static_cast<void>(a);
-#endif
   fence_products(sums PASS_HERE);
 }
 
@@ -366,11 +365,5 @@ DEVICE void wait_products(float (&sums)[N_SUMS] AND_HERE) {
 template <int N_GROUPS, int N_SUMS, int N_A>
 DEVICE void wait_products(float (&sums)[N_SUMS], unsigned (&a)[N_A][4] AND_HERE) {
   wait_products<N_GROUPS>(sums PASS_HERE);
-#ifdef __CUDACC__
-#if HAS_HOPPER
   pin(a);
-#endif
-#else
-  static_cast<void>(a);
-#endif
 }

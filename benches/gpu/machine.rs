@@ -21,9 +21,11 @@ pub trait Machine: Driver {
         self.chip().n_multiprocessors
     }
 
-    /// Whether it has the instructions of sm_90a.
+    /// Whether it has the instructions of sm_90a. Where wgmma or its copies are found to be wrong,
+    /// kernels can still be measured without them: `BENCH_WGMMA=0`.
     fn is_hopper(&self) -> bool {
-        self.chip().family == Family::Hopper
+        let is_refused = std::env::var_os("BENCH_WGMMA").is_some_and(|asked| asked == "0");
+        !is_refused && self.chip().family == Family::Hopper
     }
 }
 

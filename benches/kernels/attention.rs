@@ -18,18 +18,30 @@ pub fn cases<'a, M: Machine>(machine: &'a M, shapes: Shapes) -> Vec<Named<'a>> {
         let fast = if is_fast { "_fast" } else { "" };
         let append = move || rope_append(machine, &shapes, is_fast);
         cases.push((format!("rope_append{fast}"), Box::new(append)));
-        for (name, kind) in [("prefill", Kind::Prompts), ("decode", Kind::Steps)] {
+        for (name, kind) in [("prefill", Kind::Prompts(Version::Any)), ("decode", Kind::Steps)] {
             let attend = move || attend(machine, &shapes, kind, is_fast);
             cases.push((format!("attention_{name}{fast}"), Box::new(attend)));
         }
+    }
+    if machine.is_hopper() {
+        let kind = Kind::Prompts(Version::Hopper);
+        let attend = move || attend(machine, &shapes, kind, true);
+        cases.push(("attention_prefill_hopper".into(), Box::new(attend)));
     }
     cases
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
-    Prompts,
+    Prompts(Version),
     Steps,
+}
+
+/// Which chips a kernel is for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Version {
+    Any,
+    Hopper,
 }
 
 fn dtype_of(is_fast: bool) -> Dtype {
@@ -120,7 +132,7 @@ fn attend<'a, M: Machine>(machine: &'a M, shapes: &Shapes, kind: Kind, is_fast: 
     let Sizes { n_heads, n_kv_heads, head_dim, .. } = sizes;
     let (q_dim, group) = (n_heads * head_dim, n_heads / n_kv_heads);
     let batch = match kind {
-        Kind::Prompts => Batch::prompts(machine, shapes, if is_fast { 64 } else { 32 } / group),
+        Kind::Prompts(_) => Batch::prompts(machine, shapes, if is_fast { 64 } else { 32 } / group),
         Kind::Steps => Batch::steps(machine, shapes),
     };
     let cache = Cache::new(machine, sizes, &batch, is_fast);
@@ -128,7 +140,7 @@ fn attend<'a, M: Machine>(machine: &'a M, shapes: &Shapes, kind: Kind, is_fast: 
     let out = Array::unset(machine, dtype_of(is_fast), batch.n_rows * q_dim);
     let [slots, positions, _, tiles] = batch.args();
     let mut args = vec![q.arg(), cache.keys.arg(), cache.values.arg(), slots, positions];
-    if kind == Kind::Prompts {
+    if kind != Kind::Steps {
         args.push(tiles);
     }
     args.extend([out.arg(), heads_of(&sizes, batch.capacity), Arg::int(q_dim), Arg::int(q_dim)]);
@@ -140,15 +152,15 @@ fn attend<'a, M: Machine>(machine: &'a M, shapes: &Shapes, kind: Kind, is_fast: 
     };
     let by_tiles = [batch.n_tiles, n_kv_heads, 1];
     let step = match (kind, is_fast) {
-        (Kind::Prompts, true) if machine.is_hopper() => {
+        (Kind::Prompts(Version::Hopper), _) => {
             let kernel = format!("attention_prefill_hopper_{template}_v3");
             step(&kernel, by_tiles, 128, args).sharing(384 * template + 1024)
         }
-        (Kind::Prompts, true) => {
+        (Kind::Prompts(Version::Any), true) => {
             let kernel = format!("attention_prefill_fast_{template}_v2");
             step(&kernel, by_tiles, 128, args).sharing(tile_bytes)
         }
-        (Kind::Prompts, false) => {
+        (Kind::Prompts(Version::Any), false) => {
             let kernel = format!("attention_prefill_{template}_v2");
             step(&kernel, by_tiles, 128, args).sharing((96 * head_dim + 1024) * size_of::<f32>())
         }
@@ -165,7 +177,7 @@ fn attend<'a, M: Machine>(machine: &'a M, shapes: &Shapes, kind: Kind, is_fast: 
     };
     // Queries read, results written, and each sequence's keys and values read once.
     let n_kept = match kind {
-        Kind::Prompts => batch.n_rows,
+        Kind::Prompts(_) => batch.n_rows,
         Kind::Steps => batch.n_seen(),
     };
     let n_numbers = 2 * batch.n_rows * q_dim + 2 * n_kept * n_kv_heads * head_dim;

@@ -12,6 +12,9 @@ use crate::gpu::array::{Array, Bytes};
 use crate::gpu::machine::Machine;
 use crate::gpu::peaks::Peak;
 
+/// Inputs that a block of lora_shrink_fast_v3 takes.
+const BLOCK_INPUTS: usize = 4096;
+
 /// The products of a layer: name, inputs, outputs.
 pub fn products(sizes: &Sizes) -> [(&'static str, usize, usize); 4] {
     let (q_dim, kv_dim) = (sizes.n_heads * sizes.head_dim, sizes.n_kv_heads * sizes.head_dim);
@@ -58,8 +61,13 @@ pub fn cases<'a, M: Machine>(machine: &'a M, shapes: Shapes) -> Vec<Named<'a>> {
         ("lora_shrink gate".into(), Box::new(move || shrink(machine, &shapes))),
         ("lora_expand gate".into(), Box::new(move || expand(machine, &shapes))),
         ("lora_prepare_fast gate".into(), Box::new(move || prepare(machine, &shapes))),
-        ("lora_shrink_fast gate".into(), Box::new(move || shrink_fast(machine, &shapes))),
     ];
+    // Wide inputs are shared by several blocks: as many as there are 4096 of them.
+    let Sizes { dim, ffn_dim, .. } = shapes.sizes;
+    for (name, n_in) in [("gate", dim), ("down", ffn_dim.max(BLOCK_INPUTS + 8))] {
+        let shrink = move || shrink_fast(machine, &shapes, n_in);
+        cases.push((format!("lora_shrink_fast {name}"), Box::new(shrink)));
+    }
 
     let mut add = |version, name: &str, [n_rows, n_out, n_in]: [usize; 3], out| {
         let name = product_name(version, name, n_rows);
@@ -70,7 +78,7 @@ pub fn cases<'a, M: Machine>(machine: &'a M, shapes: Shapes) -> Vec<Named<'a>> {
     for (name, n_in, n_out) in products(&shapes.sizes) {
         add(exact, name, [shapes.n_rows, n_out, n_in], Dtype::F32);
     }
-    let Sizes { vocab, dim, ffn_dim, .. } = shapes.sizes;
+    let vocab = shapes.sizes.vocab;
     add(wide, "down", [shapes.n_rows, dim, ffn_dim], Dtype::F32); // as merged weights are kept
     let fast = [Version::Fast, Version::Hopper];
     for version in fast.into_iter().take(if machine.is_hopper() { 2 } else { 1 }) {
@@ -196,9 +204,10 @@ fn shrink<'a, M: Machine>(machine: &'a M, shapes: &Shapes) -> Case<'a> {
     Case::new(vec![step], bytes, check).computing(Peak::Fma, 2 * n_rows * rank * n_in)
 }
 
-/// The same in precision fast: in the slots that the adapters of a tile of rows have.
-fn shrink_fast<'a, M: Machine>(machine: &'a M, shapes: &Shapes) -> Case<'a> {
-    let (n_in, n_rows) = (shapes.sizes.dim, shapes.n_rows);
+/// The same of `n_in` inputs in precision fast: in the slots that the adapters of a tile of rows
+/// have.
+fn shrink_fast<'a, M: Machine>(machine: &'a M, shapes: &Shapes, n_in: usize) -> Case<'a> {
+    let (n_rows, n_blocks) = (shapes.n_rows, n_in.div_ceil(BLOCK_INPUTS));
     let depth = shapes.rank.next_multiple_of(16);
     let batch = Batch::prompts(machine, shapes, 1);
     let slots = batch.update_slots();
@@ -206,13 +215,19 @@ fn shrink_fast<'a, M: Machine>(machine: &'a M, shapes: &Shapes) -> Case<'a> {
     let x = Array::drawn(machine, Dtype::BF16, n_rows * n_in, 1, 1.0);
     let a = Array::drawn(machine, Dtype::BF16, shapes.n_adapters * depth * n_in, 2, 1.0);
     let out = Array::unset(machine, Dtype::BF16, slots.len() * 128 * depth);
-    let no_sums = Arg::address(0); // of several blocks that share a sum
-    let mut args = vec![x.arg(), a.arg(), batch.args()[2], slots_there.arg(), out.arg(), no_sums];
+    let sums = Array::unset(machine, Dtype::F32, n_blocks * out.len()); // of each block
+    let [_, _, adapters, _] = batch.args();
+    let mut args = vec![x.arg(), a.arg(), adapters, slots_there.arg(), out.arg(), sums.arg()];
     args.extend([n_rows, n_in, 1, depth, n_in, n_in].map(Arg::int));
-    let grid = [2 * slots.len(), depth.div_ceil(48), 1];
-    let step = step("lora_shrink_fast_v3", grid, 128, args).sharing(57_344);
+    let grid = [2 * slots.len(), depth.div_ceil(48), n_blocks];
+    let mut steps = vec![step("lora_shrink_fast_v3", grid, 128, args).sharing(57_344)];
+    if n_blocks > 1 {
+        let mut args = vec![sums.arg(), adapters, slots_there.arg(), out.arg()];
+        args.extend([n_rows, n_blocks, 1, depth].map(Arg::int));
+        steps.push(step("lora_sum_fast_v1", [depth / 2, slots.len(), 1], 128, args));
+    }
     let check = move || {
-        let _ = &slots_there; // the launch reads it
+        let _ = (&slots_there, &sums); // the launches read them
         for at in some_of(n_rows * depth) {
             let (i, r) = (at / depth, at % depth);
             let wanted = [i / 128, batch.adapter(i)];
@@ -223,7 +238,7 @@ fn shrink_fast<'a, M: Machine>(machine: &'a M, shapes: &Shapes) -> Case<'a> {
         }
     };
     let bytes = 2 * n_rows * (n_in + depth);
-    Case::new(vec![step], bytes, check).computing(Peak::Matrix, 2 * n_rows * depth * n_in)
+    Case::new(steps, bytes, check).computing(Peak::Matrix, 2 * n_rows * depth * n_in)
 }
 
 /// The factors of gate, of as many adapters as there are particles, made ready for precision fast.

@@ -1,8 +1,6 @@
 // Probes of what sm_90a alone has: barriers, copies of tiles, products of a warpgroup. On other
 // chips they trap.
-#include "probe.cuh"
-
-#include "../hopper.cuh"
+#include "tiles.cuh"
 
 using namespace probe;
 
@@ -73,14 +71,7 @@ DEVICE void multiply(const TensorMap& a, const TensorMap& b, float* out) {
   constexpr int N_K = Tiles<LAYOUT, N>::N_K;
   DYNAMIC_SHARED(unsigned char, bytes);
   Tiles<LAYOUT, N>& tiles = *reinterpret_cast<Tiles<LAYOUT, N>*>(aligned_1024(bytes));
-  if (threadIdx.x == 0) {
-    init_barrier(&tiles.full, 1);
-    publish_barriers();
-    arrive_expecting(&tiles.full, sizeof tiles.a + sizeof tiles.b);
-    copy_tile(tiles.a, a, 0, 0, &tiles.full);
-    copy_tile(tiles.b, b, 0, 0, &tiles.full);
-  }
-  sync_block();
+  begin_copies(tiles, a, b);
 
   float* const first = first_sum<N>(out);
   float sums[N / 2];

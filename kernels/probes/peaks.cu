@@ -1,9 +1,7 @@
 // What a chip can do at most, for the benches: multiply-adds on registers, and tiles that are
 // multiplied over and over by tensor cores where they stand; and random numbers for the benches to
 // work on, which are drawn where they are used.
-#include "probe.cuh"
-
-#include "../hopper.cuh"
+#include "tiles.cuh"
 
 namespace peaks {
 
@@ -111,14 +109,7 @@ KERNEL(256) peak_wgmma(GRID_CONSTANT TensorMap a, GRID_CONSTANT TensorMap b, flo
   if (!HAS_HOPPER) return trap();
   DYNAMIC_SHARED(unsigned char, bytes);
   peaks::Tiles& tiles = *reinterpret_cast<peaks::Tiles*>(aligned_1024(bytes));
-  if (threadIdx.x == 0) {
-    init_barrier(&tiles.full, 1);
-    publish_barriers();
-    arrive_expecting(&tiles.full, sizeof tiles.a + sizeof tiles.b);
-    copy_tile(tiles.a, a, 0, 0, &tiles.full);
-    copy_tile(tiles.b, b, 0, 0, &tiles.full);
-  }
-  sync_block();
+  probe::begin_copies(tiles, a, b);
   wait_barrier(&tiles.full, 0);
   const int first_row = threadIdx.x / 128 * 64;
   float sums[128] = {};

@@ -5,7 +5,7 @@ use super::driver::{Arg, Chip, Driver, Family, Tensor};
 use super::memory::{Factor, Fixed, Matrix, Weights};
 use super::ops::{Ops, suffix};
 use super::products::{Between, Product};
-use super::rows::{Places, Rows, TILE_ROWS};
+use super::rows::{Addresses, Rows, TILE_ROWS};
 use crate::error::Result;
 use crate::tensors::Dtype;
 
@@ -71,8 +71,8 @@ impl<D: Driver> Ops<'_, D> {
             let part_b = Arg::address(b.address(self.0) + bytes(part.first_b_row * depth) as u64);
             let [n_in, n_out, rank] = [n_in, factor.n_out, factor.rank].map(Arg::int);
             let (a_stride, depth_) = (Arg::long(a_stride), Arg::int(depth));
-            let grid = [(depth * lda).div_ceil(2048), n_adapters, 1];
             let own_stride = Arg::long(factor.stride);
+            let grid = [(depth * lda).div_ceil(2048), n_adapters, 1];
             let args = [
                 self.of(&factor.a),
                 part_a,
@@ -85,12 +85,11 @@ impl<D: Driver> Ops<'_, D> {
             ];
             self.start("lora_prepare_a_fast_v1", grid, 32, 0, &args)?;
             let grid = [(factor.n_out * depth).div_ceil(2048), n_adapters, 1];
-            let (scale, own_stride) = (Arg::float(factor.scale), Arg::long(factor.stride));
             let args = [
                 self.of(&factor.b),
                 part_b,
                 part_a,
-                scale,
+                Arg::float(factor.scale),
                 n_out,
                 rank,
                 depth_,
@@ -181,7 +180,7 @@ impl<D: Driver> Ops<'_, D> {
             between.split_sums.reshape(self.0, Dtype::F32, n_splits * n_tiles, tile)?;
         }
         let (shrunk, sums) = (self.at(&between.shrunk), self.at(&between.split_sums));
-        let Places { adapters, update_slots, .. } = rows.places(self.0);
+        let Addresses { adapters, update_slots, .. } = rows.addresses(self.0);
         let [adapters, slots] = [adapters, update_slots].map(Arg::address);
         let [n_rows, n_in, ldx, lda] = [x.n_rows, n_in, x.stride, lda].map(Arg::int);
         let [parts_, depth_] = [n_parts, depth].map(Arg::int);
@@ -218,7 +217,7 @@ impl<D: Driver> Ops<'_, D> {
                 ints[2 + i * MOST_PARTS + idx] = value;
             }
         }
-        let Places { update_slots, first_update_slots, .. } = rows.places(self.0);
+        let Addresses { update_slots, first_update_slots, .. } = rows.addresses(self.0);
         let (shrunk, b) = (shrunk.at(self.0, 0, 0), prepared.b.address(self.0));
         Arg::structure(&[shrunk, b, first_update_slots, update_slots], &ints)
     }

@@ -3,7 +3,7 @@
 use super::driver::{Arg, Driver, Family, Launch};
 use super::memory::{Cache, Factor, Fixed, Matrix, Table, Weights};
 use super::products::Product;
-use super::rows::{Places, Rows};
+use super::rows::{Addresses, Rows};
 use crate::backend::Activation;
 use crate::backend::Heads;
 use crate::error::Result;
@@ -172,7 +172,7 @@ impl<D: Driver> Ops<'_, D> {
     ) -> Result<()> {
         let (n_rows, rank) = (x.n_rows, factor.rank);
         assert_eq!(n_rows, rows.n_rows, "an adapter for each row");
-        let Places { adapters, .. } = rows.places(self.0);
+        let Addresses { adapters, .. } = rows.addresses(self.0);
         let args = [
             self.at(x),
             self.of(&factor.a),
@@ -218,7 +218,7 @@ impl<D: Driver> Ops<'_, D> {
     ) -> Result<()> {
         assert_eq!(qkv.n_rows, rows.n_rows, "a position for each row");
         let col = |col: usize| Arg::address(qkv.at(self.0, 0, col));
-        let Places { slots, positions, .. } = rows.places(self.0);
+        let Addresses { slots, positions, .. } = rows.addresses(self.0);
         let [slots, positions] = [slots, positions].map(Arg::address);
         let [cos, sin] = cache.angles(self.0).map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
@@ -250,7 +250,7 @@ impl<D: Driver> Ops<'_, D> {
         let Heads { n_kv_heads, head_dim, .. } = cache.heads();
         assert!(head_dim.is_multiple_of(4) && head_dim <= MAX_HEAD_DIM, "{head_dim} values");
         let template = template_of(head_dim);
-        let Places { slots, positions, tiles, .. } = rows.places(self.0);
+        let Addresses { slots, positions, tiles, .. } = rows.addresses(self.0);
         let [slots, positions, tiles] = [slots, positions, tiles].map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
         let args = [
@@ -292,7 +292,7 @@ impl<D: Driver> Ops<'_, D> {
         let Heads { n_heads, n_kv_heads, head_dim, .. } = cache.heads();
         assert!(head_dim <= MAX_HEAD_DIM, "heads of {head_dim} values");
         let longest = rows.spans.iter().map(|span| span.first + 1).max().unwrap_or(0);
-        let Places { slots, positions, .. } = rows.places(self.0);
+        let Addresses { slots, positions, .. } = rows.addresses(self.0);
         let [slots, positions] = [slots, positions].map(Arg::address);
         let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
         let args = [

@@ -26,7 +26,7 @@ pub struct Rows<D: Driver> {
 }
 
 /// Where the parts of [`Rows`] begin, as kernels take it.
-pub struct Places {
+pub struct Addresses {
     pub slots: u64,
     pub positions: u64,
     pub adapters: u64,
@@ -73,11 +73,11 @@ impl<D: Driver> Rows<D> {
     }
 
     /// Where all of it stands.
-    pub fn places(&self, driver: &D) -> Places {
+    pub fn addresses(&self, driver: &D) -> Addresses {
         let start = self.ints.address(driver);
         let at = |n_ints: usize| start + (n_ints * size_of::<i32>()) as u64;
         let (tiles, slots) = (3 * self.n_rows, 3 * (self.n_rows + self.n_tiles));
-        Places {
+        Addresses {
             slots: at(0),
             positions: at(self.n_rows),
             adapters: at(2 * self.n_rows),
