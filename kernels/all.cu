@@ -20,7 +20,6 @@
 #include "lora_fast.cu"
 #include "lora_prepare_fast.cu"
 #include "low_rank.cu"
-#include "narrow.cu"
 #include "rms_norm.cu"
 #include "rms_norm_fast.cu"
 #include "rope_append.cu"
