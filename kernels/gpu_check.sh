@@ -46,6 +46,7 @@ commit=$(cat "$binaries/commit" 2>/dev/null)
 BENCH_HISTORY="$out/bench-history.tsv" BENCH_COMMIT="${commit:0:12}" BENCH_DATE=$(date -u +%F)
 BENCH_MACHINE=$device CRITERION_HOME="$work/criterion"
 export BENCH_HISTORY BENCH_COMMIT BENCH_DATE BENCH_MACHINE CRITERION_HOME
+export RUST_BACKTRACE=0 # the last lines of a part are what is shown of it
 
 # ---- what is reported ----
 
@@ -174,10 +175,10 @@ part() {
     fi
     write_report
     # The message of the program itself, which a user would see.
-    local none='no CUDA driver was found|the GPU cannot be opened|compute capability .*, wanted'
-    if ((status != 0)) && grep -qE "$none" "$work/log"; then
+    local none='no CUDA driver was found|the GPU cannot be opened|the GPU has compute capability'
+    if ((status != 0)) && none=$(grep -oEm 1 "($none).*" "$work/log"); then
         rm -f "$report" "$log" # it would be of no device
-        echo "gpu-check: there is no GPU to check" >&2
+        echo "gpu-check: there is no GPU to check: $none" >&2
         exit 1
     fi
     return "$((status != 0))"

@@ -187,7 +187,7 @@ fn a_device_without_memory_is_an_error() {
 fn attention_that_no_kernel_computes_is_refused() {
     // Broken: a model would end in a panic when its first prompt is read.
     let dir = tempfile::tempdir().unwrap();
-    example_adapters(dir.path(), 1);
+    let adapters = example_adapters(dir.path(), 1);
     let path = dir.path().join("base/config.json");
     let text = std::fs::read_to_string(&path).unwrap();
     let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -197,6 +197,26 @@ fn attention_that_no_kernel_computes_is_refused() {
     let opened = Decoder::open(&dir.path().join("base"), cuda, Some(Application::Merged));
     let error = opened.err().unwrap().to_string();
     assert!(error.contains("config.json: this device's attention: head_dim 258"), "{error}");
+
+    // A chip with less shared memory than those of data centres.
+    let small = |shared_bytes: usize| {
+        let mut machine = Emulated::seeded(0);
+        machine.chip.shared_bytes = shared_bytes;
+        Cuda::new(machine, Precision::Exact, LIMITS)
+    };
+    config["head_dim"] = 256.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let opened = Decoder::open(&dir.path().join("base"), small(99 << 10), None);
+    let error = opened.err().unwrap().to_string();
+    assert!(error.contains("head_dim 256 takes 102400 bytes of shared memory"), "{error}");
+    std::fs::write(&path, &text).unwrap();
+    let decoder = Decoder::open(&dir.path().join("base"), small(17 << 10), None).unwrap();
+    let tokens = vec![5; 4200];
+    let job = Job { adapter_idx: 0, tokens: &tokens, max_new_tokens: 1 };
+    let answers =
+        generate(&decoder, &adapted(&decoder, &adapters), &[job], &[1], None, Report::Tokens);
+    let error = answers.err().unwrap().to_string();
+    assert!(error.contains("a sequence has 4201 tokens, on this GPU "), "{error}");
 }
 
 /// The chips whose kernels this machine runs.

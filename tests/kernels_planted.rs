@@ -305,9 +305,9 @@ fn launches_that_a_driver_would_refuse_are_refused() {
     let few = Launch { name: "planted_uneven_shuffles", block: 16, ..what };
     assert_eq!(refused(few, &[&device, &out, &64i32]), "partial-warp");
     let few = Launch { name: "planted_product_divergent", ..few };
-    assert_eq!(refused(few, &[&device, &out, &64i32]), "partial-warp");
-    // sm_90a has more shared memory, yet not any; what cannot be a tensor map is refused at a copy.
     let stored = Device::new(&[0u16; 256 * 64]);
+    assert_eq!(refused(few, &[&stored, &out, &64i32]), "partial-warp");
+    // sm_90a has more shared memory, yet not any; what cannot be a tensor map is refused at a copy.
     let map = Map { device: &stored, n_rows: 256, n_cols: 64, ld: 64, box_rows: 256, box_cols: 64 };
     let large = Launch { name: "planted_hopper", block: 160, shared_bytes: 228 << 10, ..what };
     let out = Device::unset(64 * 256);

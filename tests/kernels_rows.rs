@@ -38,7 +38,8 @@ fn activations(stream: u32, len: usize) -> Vec<f32> {
 fn embeddings_are_the_tables_rows() {
     // Broken: tokens are read as others, or Gemma's scale is rounded otherwise.
     for dim in LENGTHS {
-        let (table, tokens) = (values(1, 7 * dim), [3, 0, 6, 6]);
+        let ldt = dim + 2;
+        let (table, tokens) = (values(1, 7 * ldt), [3, 0, 6, 6]);
         let bits = |to_bits: fn(f32) -> u16| table.iter().map(|x| to_bits(x * 1e-4)).collect();
         let f16s: Vec<u16> = bits(|x| f16::from_f32(x).to_bits());
         let bf16s: Vec<u16> = bits(|x| bf16::from_f32(x).to_bits());
@@ -50,14 +51,14 @@ fn embeddings_are_the_tables_rows() {
         let wide = [&table, &f16s_wide, &bf16s_wide];
         for (storage, (table, wide)) in ["f32", "f16", "bf16"].iter().zip(tables.iter().zip(wide)) {
             let mut wanted: Vec<f32> =
-                tokens.iter().flat_map(|token| wide[token * dim..][..dim].to_vec()).collect();
+                tokens.iter().flat_map(|token| wide[token * ldt..][..dim].to_vec()).collect();
             scale(Isa::detect(), &mut wanted, 7.483_315);
             let ldx = dim + 3;
             let x = Device::unset(4 * ldx);
             let device = Device::new(&tokens.map(|token| token as i32));
             let name = format!("embed_{storage}_v1");
-            let args: [&dyn Argument; 6] =
-                [*table, &device, &7.483_315f32, &x, &(dim as i32), &(ldx as i32)];
+            let [dim_, ldt, ldx_] = [dim, ldt, ldx].map(|n| n as i32);
+            let args: [&dyn Argument; 7] = [*table, &device, &7.483_315f32, &x, &dim_, &ldt, &ldx_];
             must_launch(on(&name, [4, 1], 256, 1), &args);
             assert_bits(&unstrided(&x.read(), 4, dim, ldx), &wanted, &format!("{name} {dim}"));
         }
@@ -78,7 +79,7 @@ fn every_16_bit_number_is_widened_as_on_the_cpu() {
     ];
     for (name, to_f32) in to_f32 {
         let x = Device::unset(bits.len());
-        must_launch(on(name, [1, 1], 256, 0), &[&all, &token, &1.0f32, &x, &n, &n]);
+        must_launch(on(name, [1, 1], 256, 0), &[&all, &token, &1.0f32, &x, &n, &n, &n]);
         let wanted: Vec<f32> = bits.iter().map(|bits| to_f32(*bits)).collect();
         assert_bits(&x.read(), &wanted, name);
     }

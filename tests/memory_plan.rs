@@ -77,9 +77,9 @@ fn gemma_and_a_swarm_fit_into_24_gib() {
         let plan = Plan::new(&demand(&config, precision, swarm(20), 512, 24 * GIB)).unwrap();
         assert_eq!(plan.application, Application::Unmerged);
 
-        // 8 537 680 896 parameters; norms are kept in f32, the tied embedding twice.
-        let (n_norms, n_embedding) = (57 * 3072, 256_000 * 3072);
-        assert_eq!(plan.base_bytes, 2 * (8_537_680_896 + n_embedding) + 2 * n_norms);
+        // 8 537 680 896 parameters, the tied embedding once; norms are kept in f32.
+        let n_norms = 57 * 3072;
+        assert_eq!(plan.base_bytes, 2 * 8_537_680_896 + 2 * n_norms);
         // In precision fast each number once more, in bf16.
         let of_number = if precision == Precision::Fast { 4 + 2 } else { 4 };
         assert_eq!(plan.adapter_bytes, plan.n_adapters * ADAPTER_LEN * of_number);
@@ -105,7 +105,7 @@ fn gemma_and_a_swarm_fit_into_24_gib() {
             "{:?}",
             plan.concern()
         );
-        assert!((256..=4096).contains(&prefill_rows), "{plan:?}");
+        assert!((256..=8192).contains(&prefill_rows), "{plan:?}");
         assert_eq!(logit_rows, 256);
         assert!((4..=16).contains(&batch) && batch == cache_bytes / plan.sequence_bytes);
     }
@@ -145,11 +145,11 @@ fn what_must_be_there_is_planned_for() {
     let error = plan(Held { n_mixed: 10, ..swarm(20) }, 24).unwrap_err().to_string();
     assert!(error.contains("10 adapters 1.9 GiB") && error.contains("of 10 sequences"), "{error}");
     // One that is larger than the others, by itself; where it fits, as many small ones do.
-    let alone = |n: usize| plan(swarm(n).and_alone(15 * ADAPTER_LEN, 240), 26).unwrap();
+    let alone = |n: usize| plan(swarm(n).and_alone(15 * ADAPTER_LEN, 240), 25).unwrap();
     assert_eq!((alone(2).n_adapters, alone(2).adapter_bytes), (2, 15 * one));
     assert!((15..20).contains(&alone(20).n_adapters), "{:?}", alone(20));
     assert_eq!(alone(20).adapter_bytes, alone(20).n_adapters * one);
-    assert_eq!(alone(2).row_bytes, plan(swarm(2), 26).unwrap().row_bytes + 4 * (256 - 32));
+    assert_eq!(alone(2).row_bytes, plan(swarm(2), 25).unwrap().row_bytes + 4 * (256 - 32));
     let error = plan(swarm(20).and_alone(15 * ADAPTER_LEN, 240), 20).unwrap_err().to_string();
     assert!(error.contains("the largest adapter 2.8 GiB"), "{error}");
     // Adapters of several layouts.
@@ -225,10 +225,10 @@ fn too_little_memory_is_an_error_that_names_the_parts() {
     assert!(matches!(error, Error::Usage(_)), "{error:?}");
     assert_eq!(
         error.to_string(),
-        "the device's memory is too small: the base takes 17.4 GiB, one adapter 190.8 MiB, the \
+        "the device's memory is too small: the base takes 15.9 GiB, one adapter 190.8 MiB, the \
          rotary tables 1.0 MiB, the workspace of 64 rows 87.0 MiB, the key-value cache of one \
          sequence of 1024 tokens 896.0 MiB, and 768.0 MiB stay free for the driver; the device has \
-         12.0 GiB free, 7.3 GiB are missing"
+         12.0 GiB free, 5.8 GiB are missing"
     );
 }
 

@@ -49,7 +49,7 @@ fn embed<'a, M: Machine>(machine: &'a M, shapes: &Shapes) -> Case<'a> {
     let tokens = Bytes::of_ints(machine, mixed(n_rows, vocab));
     let x = Array::unset(machine, Dtype::F32, n_rows * dim);
     let mut args = vec![table.arg(), tokens.arg(), Arg::float(factor), x.arg()];
-    args.extend([dim, dim].map(Arg::int));
+    args.extend([dim, dim, dim].map(Arg::int));
     let step = step("embed_bf16_v1", [n_rows, 1, 1], 256, args);
     Case::new(vec![step], 6 * n_rows * dim, move || {
         let tokens = tokens.read_ints(n_rows);

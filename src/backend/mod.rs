@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 use crate::tensors::{Dtype, Tensor};
 
@@ -50,7 +52,8 @@ pub enum Workers {
 }
 
 /// How exact results are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// f32, summed in one order: the same bits on every device.
     Exact,
@@ -180,8 +183,15 @@ pub trait Backend: Sync + Sized {
     /// A vector that holds `values`.
     fn vector(&self, values: Vec<f32>) -> Result<Self::Vector>;
 
-    /// The embedding, (n_rows, dim), whose rows `read` reads; values of type `storage`.
-    fn table(&self, shape: [usize; 2], storage: Dtype, read: Box<ReadRows>) -> Result<Self::Table>;
+    /// The embedding, (n_rows, dim), whose rows `read` reads; values of type `storage`. Where the
+    /// output matrix has the same rows it is `tied`, and a device need not keep them twice.
+    fn table(
+        &self,
+        shape: [usize; 2],
+        storage: Dtype,
+        read: Box<ReadRows>,
+        tied: Option<&Self::Weights>,
+    ) -> Result<Self::Table>;
 
     /// The parts, each (n_out, n_in), as values of type `storage`, which must hold them exactly.
     fn weights(&self, n_in: usize, parts: &[Part], storage: Dtype) -> Result<Self::Weights>;

@@ -50,18 +50,20 @@ pub struct Footprint<'a> {
 
 impl Footprint<'_> {
     /// All weights; `dtype_of` tells the type of the tensor of a name and shape. A tied embedding
-    /// is there twice: as a table, and as the output matrix.
+    /// is there once, as the output matrix.
     pub fn base_bytes(&self, dtype_of: impl Fn(&str, &[usize]) -> Result<Dtype>) -> Result<usize> {
         let Config { dim, vocab_size, n_layers, .. } = *self.config;
         let norms = product(&[2 * n_layers + 1, dim, WIDE]);
         let embedding = dtype_of("model.embed_tokens.weight", &[vocab_size, dim])?;
-        let output = match self.config.output {
-            Output::Tied => embedding,
-            Output::Separate => dtype_of("lm_head.weight", &[vocab_size, dim])?,
+        let (output, table_bytes) = match self.config.output {
+            Output::Tied => (embedding, 0),
+            Output::Separate => {
+                let output = dtype_of("lm_head.weight", &[vocab_size, dim])?;
+                (output, product(&[vocab_size, dim, embedding.n_bytes()]))
+            }
         };
-        let mut n_bytes = norms
-            .saturating_add(product(&[vocab_size, dim, embedding.n_bytes()]))
-            .saturating_add(self.weights_bytes(dim, &[vocab_size], self.storage(&[output])));
+        let output_bytes = self.weights_bytes(dim, &[vocab_size], self.storage(&[output]));
+        let mut n_bytes = norms.saturating_add(table_bytes).saturating_add(output_bytes);
         for layer_idx in 0..n_layers {
             for linear_idxs in PRODUCTS {
                 let mut dtypes = Vec::with_capacity(linear_idxs.len());

@@ -152,7 +152,7 @@ pub struct Plan {
     pub free_bytes: usize,
     /// Of it, what is left to the driver.
     pub reserve_bytes: usize,
-    /// All weights, the embedding's and the output matrix's each on its own even where tied.
+    /// All weights; a tied embedding is there once.
     pub base_bytes: usize,
     /// The experts; 0 where they stay in the host's memory.
     pub experts_bytes: usize,

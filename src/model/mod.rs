@@ -25,13 +25,11 @@ pub mod weights;
 use std::path::{Path, PathBuf};
 
 use crate::adapter::{Adapter, Layout, Pool};
+use crate::backend::Precision;
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::device::Cpu;
 #[cfg(feature = "cuda")]
-use crate::backend::{
-    Precision,
-    cuda::{device::Cuda, driver::Driver, gpu::Gpu},
-};
+use crate::backend::cuda::{device::Cuda, driver::Driver, gpu::Gpu};
 use crate::error::Result;
 use config::Config;
 use decode::{Generated, Job, Report, TextJob};
@@ -58,6 +56,17 @@ pub enum Device {
     /// The first GPU.
     #[cfg(feature = "cuda")]
     Cuda(Precision),
+}
+
+impl Device {
+    /// How exact it computes.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::Cpu => Precision::Exact,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(precision) => precision,
+        }
+    }
 }
 
 /// A base model, ready to run on the device that was chosen.

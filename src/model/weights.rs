@@ -230,20 +230,17 @@ impl<B: Backend> BaseWeights<B> {
             Output::Tied => name,
             Output::Separate => "lm_head.weight",
         };
+        let output_part = [(output_name.to_owned(), config.vocab_size)];
+        let output = pack(backend, files, dim, &output_part, keep)?;
+        let tied = (config.output == Output::Tied).then_some(&output);
         Ok(Self {
-            embedding: backend.table(shape, storage, Box::new(read))?,
+            embedding: backend.table(shape, storage, Box::new(read), tied)?,
             layers: backend
                 .in_parallel(config.n_layers, layer)
                 .into_iter()
                 .collect::<Result<_>>()?,
             norm: norm("model.norm.weight")?,
-            output: pack(
-                backend,
-                files,
-                dim,
-                &[(output_name.to_owned(), config.vocab_size)],
-                keep,
-            )?,
+            output,
         })
     }
 }

@@ -30,7 +30,7 @@ pub struct Emulated {
 impl Default for Emulated {
     fn default() -> Self {
         Self {
-            chip: Chip { family: Family::Ampere, n_multiprocessors: 3 },
+            chip: Chip { family: Family::Ampere, n_multiprocessors: 3, shared_bytes: 163 << 10 },
             seed: 0,
             n_bytes: None,
             peak: Arc::default(),

@@ -127,7 +127,13 @@ impl Backend for Cpu {
         Ok(values)
     }
 
-    fn table(&self, [_, dim]: [usize; 2], _: Dtype, read: Box<ReadRows>) -> Result<Table> {
+    fn table(
+        &self,
+        [_, dim]: [usize; 2],
+        _: Dtype,
+        read: Box<ReadRows>,
+        _: Option<&Weights>,
+    ) -> Result<Table> {
         Ok(Table { dim, read })
     }
 

@@ -4,12 +4,13 @@
 //! is what the next result says.
 
 use super::adapters::{Adapters, Experts};
+use super::attention;
 use super::driver::Driver;
 use super::fast::tile_cols;
 use super::memory::{
     Cache, Fixed, Matrix, PADDING, Table, Update, Vector, Weights, pack_rows, size_of_dtype,
 };
-use super::ops::{self, Ops};
+use super::ops::Ops;
 use super::products::{Between, Product};
 use super::rows::Rows;
 use crate::backend::cpu::device::rotary_tables;
@@ -95,16 +96,7 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn refusal(&self, heads: &Heads) -> Option<String> {
-        let Heads { n_heads, n_kv_heads, head_dim, .. } = *heads;
-        let (most, chunk) = (ops::MAX_HEAD_DIM, 16 / size_of_dtype(self.dtype()));
-        if head_dim > most || !head_dim.is_multiple_of(chunk) {
-            return Some(format!(
-                "head_dim {head_dim}, wanted a multiple of {chunk}, at most {most}"
-            ));
-        }
-        let (group, most) = (n_heads / n_kv_heads, ops::query_rows(self.dtype()));
-        (group > most)
-            .then(|| format!("{group} query heads share a key head, wanted at most {most}"))
+        attention::refusal(heads, self.dtype(), self.driver.chip())
     }
 
     fn in_parallel<T: Send>(&self, n: usize, run: impl Fn(usize, Workers) -> T + Sync) -> Vec<T> {
@@ -121,13 +113,18 @@ impl<D: Driver> Backend for Cuda<D> {
         [n_rows, dim]: [usize; 2],
         storage: Dtype,
         read: Box<ReadRows>,
+        tied: Option<&Weights<D>>,
     ) -> Result<Table<D>> {
+        if let Some(output) = tied {
+            let Weights { storage, ld, .. } = *output;
+            return Ok(Table { values: output.values.from(0), storage, dim, ld });
+        }
         let n_bytes_row = dim * size_of_dtype(storage);
         let mut bytes = vec![0u8; n_rows * n_bytes_row];
         pack_rows(&mut bytes, dim, n_bytes_row, storage, |token, row| {
             read(&[token as u32], dim, row);
         });
-        Ok(Table { values: Fixed::new(&self.driver, &bytes)?, storage, dim })
+        Ok(Table { values: Fixed::new(&self.driver, &bytes)?, storage, dim, ld: dim })
     }
 
     fn weights(&self, n_in: usize, parts: &[Part], storage: Dtype) -> Result<Weights<D>> {
@@ -187,7 +184,14 @@ impl<D: Driver> Backend for Cuda<D> {
         frequencies: &[f32],
     ) {
         scratch.heads = [room.heads.n_heads, room.heads.n_kv_heads];
+        let (dtype, chip) = (self.dtype(), self.driver.chip());
+        let most = attention::most_positions(room.heads.head_dim, dtype, chip);
         scratch.attempt(|_| {
+            if room.n_positions > most {
+                let n = room.n_positions;
+                let what = format!("a sequence has {n} tokens, on this GPU {most} can be decoded");
+                return Err(Error::Usage(what));
+            }
             cache.prepare(&self.driver, self.dtype(), room, |n_positions| {
                 let (mut cos, mut sin) = (Vec::new(), Vec::new());
                 rotary_tables(frequencies, n_positions, &mut cos, &mut sin);
@@ -198,7 +202,7 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn rows(&self, scratch: &mut Scratch<D>, spans: Vec<Span>, phase: Phase) -> Option<Rows<D>> {
         let [n_heads, n_kv_heads] = scratch.heads;
-        let tile_rows = ops::query_rows(self.dtype()) / (n_heads / n_kv_heads);
+        let tile_rows = attention::query_rows(self.dtype()) / (n_heads / n_kv_heads);
         scratch.attempt(|_| Rows::new(&self.driver, spans, phase, tile_rows, self.precision))
     }
 

@@ -46,7 +46,13 @@ pub struct Chip {
     pub family: Family,
     /// Blocks that run side by side, each with a multiprocessor of its own.
     pub n_multiprocessors: usize,
+    /// Shared memory that a block may have, in bytes, if it asks for it.
+    pub shared_bytes: usize,
 }
+
+/// Of a block's shared memory, what kernels may have whose size launches choose: of those that have
+/// some, none has more than this of fixed size, in bytes.
+pub const FIXED_SHARED_BYTES: usize = 512;
 
 /// Chips that have instructions of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaContext, CudaStream, sys};
 
-use super::driver::{Arg, Chip, Driver, Family, Launch, Tensor};
+use super::driver::{Arg, Chip, Driver, FIXED_SHARED_BYTES, Family, Launch, Tensor};
 use crate::error::{Error, Result};
 
 /// All kernels, for all chips.
 static KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
 
 /// Shared memory that a launch may choose without asking.
-const PLAIN_SHARED_BYTES: usize = 48 << 10;
+const PLAIN_SHARED_BYTES: usize = (48 << 10) - FIXED_SHARED_BYTES;
 
 /// The oldest chips that the kernels are made for.
 const OLDEST: (i32, i32) = (8, 0);
@@ -33,6 +33,8 @@ struct Device {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     chip: Chip,
+    has_pools: bool, // of memory, in the stream's order; virtual GPUs may have none
+    reads_pageable: bool, // the host's memory, by the host's own page tables
     modules: Mutex<Vec<sys::CUmodule>>,
     functions: Mutex<BTreeMap<String, Function>>,
 }
@@ -59,10 +61,19 @@ pub struct Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         // What fails here fails again where it can be told.
-        if self.device.context.bind_to_thread().is_ok() {
-            // SAFETY: it was allocated on this stream, and nobody else holds it.
-            let _ = unsafe { result::free_async(self.start, self.device.stream.cu_stream()) };
+        let Device { context, stream, has_pools, .. } = &*self.device;
+        if context.bind_to_thread().is_err() {
+            return;
         }
+        // SAFETY: it was allocated on this stream, or is used by nothing that is under way; nobody
+        // else holds it.
+        let _ = unsafe {
+            if *has_pools {
+                result::free_async(self.start, stream.cu_stream())
+            } else {
+                stream.synchronize().and_then(|()| result::free_sync(self.start))
+            }
+        };
     }
 }
 
@@ -91,14 +102,29 @@ impl Gpu {
             return Err(Error::Usage(what));
         }
         let family = if version == HOPPER { Family::Hopper } else { Family::Ampere };
-        let n_multiprocessors = context
-            .attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
-            .map_err(failed("tell how large it is"))? as usize;
-        let chip = Chip { family, n_multiprocessors };
-        let stream = context.new_stream().map_err(failed("make a stream"))?;
-        keep_freed_memory().map_err(failed("keep its memory"))?;
-        let (modules, functions) = (Mutex::default(), Mutex::default());
-        let gpu = Self(Arc::new(Device { context, stream, chip, modules, functions }));
+        use sys::CUdevice_attribute as attribute;
+        let tell = |what| context.attribute(what).map_err(failed("tell what it has"));
+        let chip = Chip {
+            family,
+            n_multiprocessors: tell(attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
+            shared_bytes: tell(attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?
+                as usize,
+        };
+        let has_pools = tell(attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? != 0;
+        let reads_pageable =
+            tell(attribute::CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES)? != 0;
+        if has_pools {
+            keep_freed_memory().map_err(failed("keep its memory"))?;
+        }
+        let gpu = Self(Arc::new(Device {
+            stream: context.new_stream().map_err(failed("make a stream"))?,
+            context,
+            chip,
+            has_pools,
+            reads_pageable,
+            modules: Mutex::default(),
+            functions: Mutex::default(),
+        }));
         gpu.load(KERNELS)?;
         Ok(gpu)
     }
@@ -106,8 +132,10 @@ impl Gpu {
     /// Adds the kernels of a fatbin.
     pub fn load(&self, fatbin: &[u8]) -> Result<()> {
         self.bind()?;
-        // SAFETY: the bytes are a whole fatbin.
-        let module = unsafe { result::module::load_data(fatbin.as_ptr().cast()) }
+        let mut image = vec![0u64; fatbin.len().div_ceil(8)]; // begins as a fatbin's header wants
+        bytemuck::cast_slice_mut(&mut image)[..fatbin.len()].copy_from_slice(fatbin);
+        // SAFETY: the bytes are a whole fatbin, of which the driver keeps what it needs.
+        let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
             .map_err(failed("load the kernels"))?;
         let mut modules = self.0.modules.lock().unwrap_or_else(|held| held.into_inner());
         modules.push(module);
@@ -182,9 +210,16 @@ impl Driver for Gpu {
 
     fn allocate(&self, n_bytes: usize) -> Result<Memory> {
         let stream = self.bind()?;
+        let size = n_bytes.max(1);
         // SAFETY: the stream is the device's, which is bound.
-        let start = unsafe { result::malloc_async(stream, n_bytes.max(1)) }
-            .map_err(failed(&format!("give {n_bytes} bytes of memory")))?;
+        let start = unsafe {
+            if self.0.has_pools {
+                result::malloc_async(stream, size)
+            } else {
+                result::malloc_sync(size)
+            }
+        };
+        let start = start.map_err(failed(&format!("give {n_bytes} bytes of memory")))?;
         Ok(Memory { start, n_bytes, device: Arc::clone(&self.0) })
     }
 
@@ -195,10 +230,11 @@ impl Driver for Gpu {
     fn write(&self, memory: &Memory, offset: usize, bytes: &[u8]) -> Result<()> {
         assert!(offset + bytes.len() <= memory.n_bytes, "a write past {} bytes", memory.n_bytes);
         let stream = self.bind()?;
-        // SAFETY: the range lies within the memory, and the driver has read the bytes when it
-        // returns: they are not pinned.
+        // SAFETY: the range lies within the memory. The bytes are not pinned: they have been read
+        // when the driver returns, which copies them first, or when the stream is done.
         unsafe { result::memcpy_htod_async(memory.start + offset as u64, bytes, stream) }
-            .map_err(failed(&format!("take {} bytes", bytes.len())))
+            .map_err(failed(&format!("take {} bytes", bytes.len())))?;
+        if self.0.reads_pageable { self.finish() } else { Ok(()) }
     }
 
     fn read(&self, memory: &Memory, offset: usize, bytes: &mut [u8]) -> Result<()> {

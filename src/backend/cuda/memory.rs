@@ -146,11 +146,12 @@ pub struct Vector<D: Driver> {
     pub(super) len: usize,
 }
 
-/// The embedding, (n_rows, dim), as the file has it.
+/// The embedding, (n_rows, ld), as the file has it; a tied one is the output matrix, as that is.
 pub struct Table<D: Driver> {
     pub(super) values: Fixed<D>,
     pub(super) storage: Dtype,
     pub(super) dim: usize,
+    pub(super) ld: usize,
 }
 
 /// Matrices that share their input, (n_cols, ld), one below the other; each begins where a tile of

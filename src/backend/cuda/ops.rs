@@ -1,24 +1,12 @@
 //! The launches, a kernel each. What a kernel demands of sizes and addresses is asserted here.
 
-use super::driver::{Arg, Driver, Family, Launch};
-use super::memory::{Cache, Factor, Fixed, Matrix, Table, Weights};
+use super::driver::{Arg, Driver, Launch};
+use super::memory::{Factor, Fixed, Matrix, Table, Weights};
 use super::products::Product;
 use super::rows::{Addresses, Rows};
 use crate::backend::Activation;
-use crate::backend::Heads;
 use crate::error::Result;
 use crate::tensors::Dtype;
-
-/// Query rows of a tile of attention, of all heads that share a key head.
-pub fn query_rows(dtype: Dtype) -> usize {
-    match dtype {
-        Dtype::F32 => 32,
-        Dtype::F16 | Dtype::BF16 => 64,
-    }
-}
-
-/// Values of a head, at most.
-pub const MAX_HEAD_DIM: usize = 256;
 
 /// The launches on a device.
 pub struct Ops<'a, D: Driver>(pub &'a D);
@@ -26,15 +14,6 @@ pub struct Ops<'a, D: Driver>(pub &'a D);
 /// Whether these are the activations of precision `fast`.
 pub(super) fn is_fast<D: Driver>(x: &Matrix<D>) -> bool {
     x.dtype == Dtype::BF16
-}
-
-/// The size of heads that attention's kernels are compiled for, at least `head_dim`.
-fn template_of(head_dim: usize) -> usize {
-    match head_dim {
-        0..=64 => 64,
-        65..=128 => 128,
-        _ => MAX_HEAD_DIM,
-    }
 }
 
 pub(super) fn suffix(dtype: Dtype) -> &'static str {
@@ -84,6 +63,7 @@ impl<D: Driver> Ops<'_, D> {
             Arg::float(factor),
             self.at(x),
             Arg::int(table.dim),
+            Arg::int(table.ld),
             Arg::int(x.stride),
         ];
         self.start(&kernel, [x.n_rows, 1, 1], 256, 0, &args)
@@ -200,120 +180,6 @@ impl<D: Driver> Ops<'_, D> {
         ];
         let grid = [factor.n_out.div_ceil(128), n_rows.div_ceil(8), 1];
         self.start("lora_expand_v2", grid, 128, 0, &args)
-    }
-
-    fn heads(&self, cache: &Cache<D>) -> Arg {
-        let Heads { n_heads, n_kv_heads, head_dim, window, score_factor } = cache.heads();
-        let window = window.unwrap_or(0);
-        Arg::heads([n_heads, n_kv_heads, head_dim, cache.capacity, window], score_factor)
-    }
-
-    pub fn rotate_append(
-        &self,
-        qkv: &Matrix<D>,
-        [k_col, v_col]: [usize; 2],
-        rows: &Rows<D>,
-        cache: &Cache<D>,
-        layer_idx: usize,
-    ) -> Result<()> {
-        assert_eq!(qkv.n_rows, rows.n_rows, "a position for each row");
-        let col = |col: usize| Arg::address(qkv.at(self.0, 0, col));
-        let Addresses { slots, positions, .. } = rows.addresses(self.0);
-        let [slots, positions] = [slots, positions].map(Arg::address);
-        let [cos, sin] = cache.angles(self.0).map(Arg::address);
-        let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
-        let args = [
-            col(0),
-            col(k_col),
-            col(v_col),
-            cos,
-            sin,
-            slots,
-            positions,
-            keys,
-            values,
-            self.heads(cache),
-            Arg::int(qkv.stride),
-        ];
-        let kernel = if is_fast(qkv) { "rope_append_fast_v1" } else { "rope_append_v1" };
-        self.start(kernel, [rows.n_rows, 1, 1], 128, 0, &args)
-    }
-
-    pub fn attend_prompts(
-        &self,
-        qkv: &Matrix<D>,
-        rows: &Rows<D>,
-        cache: &Cache<D>,
-        layer_idx: usize,
-        out: &Matrix<D>,
-    ) -> Result<()> {
-        let Heads { n_kv_heads, head_dim, .. } = cache.heads();
-        assert!(head_dim.is_multiple_of(4) && head_dim <= MAX_HEAD_DIM, "{head_dim} values");
-        let template = template_of(head_dim);
-        let Addresses { slots, positions, tiles, .. } = rows.addresses(self.0);
-        let [slots, positions, tiles] = [slots, positions, tiles].map(Arg::address);
-        let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
-        let args = [
-            self.at(qkv),
-            keys,
-            values,
-            slots,
-            positions,
-            tiles,
-            self.at(out),
-            self.heads(cache),
-            Arg::int(qkv.stride),
-            Arg::int(out.stride),
-        ];
-        let (kernel, shared_bytes) = match self.0.chip().family {
-            _ if !is_fast(qkv) => {
-                let shared_bytes = (96 * head_dim + 1024) * size_of::<f32>();
-                (format!("attention_prefill_{template}_v2"), shared_bytes)
-            }
-            Family::Hopper => {
-                (format!("attention_prefill_hopper_{template}_v3"), 384 * template + 1024)
-            }
-            Family::Ampere => {
-                let shared_bytes = [24576, 49152, 65536][template / 128];
-                (format!("attention_prefill_fast_{template}_v2"), shared_bytes)
-            }
-        };
-        self.start(&kernel, [rows.n_tiles, n_kv_heads, 1], 128, shared_bytes, &args)
-    }
-
-    pub fn attend_steps(
-        &self,
-        qkv: &Matrix<D>,
-        rows: &Rows<D>,
-        cache: &Cache<D>,
-        layer_idx: usize,
-        out: &Matrix<D>,
-    ) -> Result<()> {
-        let Heads { n_heads, n_kv_heads, head_dim, .. } = cache.heads();
-        assert!(head_dim <= MAX_HEAD_DIM, "heads of {head_dim} values");
-        let longest = rows.spans.iter().map(|span| span.first + 1).max().unwrap_or(0);
-        let Addresses { slots, positions, .. } = rows.addresses(self.0);
-        let [slots, positions] = [slots, positions].map(Arg::address);
-        let [keys, values] = cache.layer(self.0, layer_idx).map(Arg::address);
-        let args = [
-            self.at(qkv),
-            keys,
-            values,
-            slots,
-            positions,
-            self.at(out),
-            self.heads(cache),
-            Arg::int(qkv.stride),
-            Arg::int(out.stride),
-        ];
-        if is_fast(qkv) {
-            let template = template_of(head_dim);
-            let grid = [n_kv_heads, rows.n_rows, (n_heads / n_kv_heads).div_ceil(16)];
-            let kernel = format!("attention_decode_fast_{template}_v2");
-            return self.start(&kernel, grid, 128, 65536 + 32 * template, &args);
-        }
-        let shared_bytes = (head_dim + longest) * size_of::<f32>();
-        self.start("attention_decode_v2", [n_heads, rows.n_rows, 1], 128, shared_bytes, &args)
     }
 
     pub fn activate(
