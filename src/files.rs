@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -28,49 +28,77 @@ pub fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 }
 
 /// Writes `path` in one piece: `fill` writes to a temporary file beside it, which is then synced
-/// and renamed. When anything fails the temporary file is removed and `path` is as it was.
+/// and renamed. When anything fails the temporary file is removed and `path` is as it was. What a
+/// link leads to is replaced, not the link; a device or a pipe is written to.
 pub fn write_atomic(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    let temporary = temporary_beside(path);
+    if is_stream(path) {
+        let mut file = File::options().write(true).open(path).map_err(Error::io(path, "open"))?;
+        return fill(&mut file).map_err(Error::io(path, "write"));
+    }
+    let place = place_of(path);
+    let temporary = beside(&place, "partial");
     let written = (|| {
         let mut file = File::create(&temporary).map_err(Error::io(path, "create"))?;
         let mut buffered = io::BufWriter::new(&mut file);
         fill(&mut buffered).and_then(|()| buffered.flush()).map_err(Error::io(path, "write"))?;
         drop(buffered);
         file.sync_all().map_err(Error::io(path, "sync"))?;
-        fs::rename(&temporary, path).map_err(Error::io(path, "rename"))
+        fs::rename(&temporary, &place).map_err(Error::io(path, "rename"))
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
         return written;
     }
-    sync_parent(path)
+    sync_parent(&place)
+}
+
+/// Whether a file can be written at `path`: asked before a long computation whose result goes there.
+pub fn check_writable(path: &Path) -> Result<()> {
+    if is_stream(path) {
+        return Ok(());
+    }
+    if path.is_dir() {
+        return Err(Error::input(path, "is a folder, wanted a file"));
+    }
+    let temporary = beside(&place_of(path), "partial");
+    File::create(&temporary).map_err(Error::io(path, "create"))?;
+    fs::remove_file(&temporary).map_err(Error::io(path, "create"))
+}
+
+/// Refuses a path without a name at its end, such as `.`: there is no place beside it.
+pub fn check_named(path: &Path) -> Result<()> {
+    match path.components().next_back() {
+        Some(Component::Normal(_)) => Ok(()),
+        _ => Err(Error::input(path, "ends without a name, wanted the folder's own")),
+    }
 }
 
 /// Makes the directory `path` appear in one piece: `fill` fills a temporary directory beside it,
 /// which then takes the place of whatever stood at `path`. Killed at any moment, `path` is the old
 /// directory, the new one, or not there; what is left beside it goes the next time.
 pub fn write_dir_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let temporary = temporary_beside(path);
-    let replaced = temporary.with_extension("replaced");
+    check_named(path)?;
+    let place = place_of(path);
+    let (temporary, replaced) = (beside(&place, "partial"), beside(&place, "replaced"));
     let _ = fs::remove_dir_all(&temporary);
     let _ = fs::remove_dir_all(&replaced);
     let written = (|| {
         fs::create_dir_all(&temporary).map_err(Error::io(path, "create"))?;
         fill(&temporary)?;
-        if path.exists() {
-            fs::rename(path, &replaced).map_err(Error::io(path, "replace"))?;
+        if place.exists() {
+            fs::rename(&place, &replaced).map_err(Error::io(path, "replace"))?;
         }
-        fs::rename(&temporary, path).map_err(Error::io(path, "rename"))
+        fs::rename(&temporary, &place).map_err(Error::io(path, "rename"))
     })();
     if written.is_err() {
         let _ = fs::remove_dir_all(&temporary);
         return written;
     }
     let _ = fs::remove_dir_all(&replaced);
-    sync_parent(path)
+    sync_parent(&place)
 }
 
 /// SHA-256 of a file, in lower-case hexadecimal.
@@ -106,9 +134,21 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn temporary_beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.partial"))
+/// Whether something is there that takes bytes and keeps no file.
+fn is_stream(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
+/// Where `path` leads: behind its links, where it is there.
+fn place_of(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.components().collect())
+}
+
+fn beside(place: &Path, ending: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(place.file_name().unwrap_or_default());
+    name.push(format!(".{ending}"));
+    place.with_file_name(name)
 }
 
 fn sync_parent(path: &Path) -> Result<()> {

@@ -191,7 +191,7 @@ fn what_goes_wrong_in_f_ends_the_search() {
     assert!(matches!(failed, Err(Error::Usage(what)) if what == "the disk is full"));
     let failed = best_single(3, &mut |_| Ok(vec![0.1, f64::NAN, 0.2])).unwrap_err();
     assert_eq!(failed.to_string(), "the utility of call 2 is NaN; it must be a finite number");
-    assert_eq!(failed.exit_code(), 1);
+    assert_eq!(failed.exit_code(), 2);
     let failed = pack_of_llms(&[1.0, f64::INFINITY], &[1.0], &mut |_| Ok(vec![0.0])).unwrap_err();
     assert_eq!(failed.to_string(), "the loss of expert 1 is inf; it must be a finite number");
 }

@@ -35,6 +35,10 @@ fn settings_that_make_no_search() {
         let search = inputs.search(&inputs.folder.join("run"), &[setting]);
         run_refused(setting, search, &[wanted]);
     }
+    let far = ["particles=3", "step=1e6", "step_factor=1e6", "max_iterations=60", "patience=100"];
+    let search = inputs.search(&inputs.folder.join("far"), &far);
+    run_refused("steps out of all numbers", search, &["has left the finite numbers; smaller"]);
+    fs::remove_dir_all(inputs.folder.join("far")).unwrap();
     let mut search = inputs.search(&inputs.folder.join("run"), &[]);
     search.env("MODEL_SWARMS_ISA", "avx1024");
     run_refused("an unknown instruction set", search, &["MODEL_SWARMS_ISA=avx1024", "avx2"]);
@@ -153,6 +157,10 @@ fn runs_that_cannot_be_taken_up() {
     check("another adapter", &adapter, RESUME, &["line 1: fingerprint.sha256.experts/birch/"]);
     let base = |i: &Inputs, _: &Path| set_value(&base(i), "model.norm.weight", 0.5);
     check("another base", &base, RESUME, &["line 1: fingerprint.sha256.base/model.safetensors"]);
+    let chat = |i: &Inputs, _: &Path| {
+        edit_json(&i.base.join("tokenizer_config.json"), |file| file["chat_template"] = "".into());
+    };
+    check("another template", &chat, RESUME, &["sha256.base/tokenizer_config.json"]);
     let missing = |i: &Inputs, _: &Path| fs::remove_dir_all(i.expert(2)).unwrap();
     check("a missing expert", &missing, RESUME, &["line 1: experts"]);
 
@@ -203,7 +211,7 @@ fn folders_that_are_not_ours() {
         command.args(["--particle", particle, "--out"]).arg(out_to).arg(&out);
         command
     };
-    let wanted = &["holiday", "exists and is not an adapter"];
+    let wanted = &["holiday", "holds \"photo.jpg\", wanted a folder of nothing but an adapter"];
     run_refused("rebuild", rebuild("1", "0", &holiday), wanted);
     assert_eq!(files_of(&holiday), there);
     let fresh = inputs.folder.join("rebuilt");
@@ -236,7 +244,7 @@ fn one_process_at_a_time() {
     let mut second = inputs.search(&out, &SETTINGS);
     second.arg("--resume");
     run_refused("second", second, &["run/journal.jsonl", "another process is running this search"]);
-    let wanted = &["run/journal.jsonl", "a run is recorded here"];
+    let wanted = &["run/journal.jsonl", "another process is running this search"];
     run_refused("third", inputs.search(&out, &SETTINGS), wanted);
     assert_same_files("second", &files_of(&out), &before);
     fs::write(inputs.folder.join("go"), "").unwrap();

@@ -280,7 +280,7 @@ fn a_base_or_a_place_that_does_not_fit_is_refused() {
     let expert = inputs.expert(1);
     let wanted = ["birch", "is one of the experts"];
     run_refused("over an expert", merge(&inputs, "linear", &expert, &[]), &wanted);
-    let wanted = ["experts", "exists and is not an adapter"];
+    let wanted = ["experts", "holds ", "wanted a folder of nothing but an adapter"];
     run_refused("over the pool", merge(&inputs, "linear", &inputs.experts, &[]), &wanted);
     assert_same_files("over", &files_of(&inputs.folder), &before);
 }

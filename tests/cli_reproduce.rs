@@ -383,7 +383,7 @@ fn what_cannot_be_computed_is_refused_before_anything_is_written() {
         command.args(args).arg("--out").arg(&out);
         command
     };
-    refused("table", with(&["--table", "9", "--testbed", "x"]), &["table 9", "there are 1"]);
+    refused("table", with(&["--table", "9", "--testbed", "x"]), &["table 9", "wanted one of 1"]);
     refused("none", with(&["--table", "1", "--testbed", "/nowhere/t.toml"]), &["/nowhere/t.toml"]);
 
     let base = inputs.folder.join("base");
@@ -435,6 +435,9 @@ fn cells_of_another_run_are_not_taken_up() {
     fs::write(&data, questions.to_string()).unwrap();
     run_refused("data", table_1(&testbed, &out), &["other inputs or settings"]);
     fs::write(&data, original).unwrap();
+    let mut other = table_1(&testbed, &out);
+    other.args(["--seed", "2"]);
+    run_refused("another seed", other, &["results.json: is of seed [1], wanted another folder"]);
     run_ok(table_1(&testbed, &out));
     assert_same_files("after all refusals", &files_of(&out), &before);
 }

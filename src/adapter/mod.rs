@@ -25,4 +25,4 @@ pub use layout::{Layout, ModuleLayout};
 pub use materialise::{halves, materialise, materialise_into, rounded};
 pub use norms::adapter_norm;
 pub use pool::{Likeness, Pool, check_alike, folders};
-pub use save::{Adapter, save};
+pub use save::{Adapter, check_place, save};

@@ -10,8 +10,11 @@ use super::expert::{CONFIG_FILE, WEIGHTS_FILE};
 use super::layout::{Layout, ModuleLayout};
 use crate::backend::cpu::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::files::{write_atomic, write_dir_atomic};
+use crate::files::{check_named, write_atomic, write_dir_atomic};
 use crate::tensors::{self, Dtype};
+
+/// The model card.
+const CARD_FILE: &str = "README.md";
 
 /// An adapter in memory: all A's and B's, in the order of the layout.
 #[derive(Clone, Debug)]
@@ -48,8 +51,8 @@ impl Adapter {
 
 /// Writes `adapter` as a PEFT adapter to the folder `dir`, in one piece: its weights rounded to
 /// `dtype`, `config` with all its fields as they were read, and a model card with `readme` as its
-/// text. An adapter at `dir` is replaced; a folder that holds anything else is an error, and so is
-/// a weight that is not finite.
+/// text. An adapter at `dir` is replaced, unless [`check_place`] refuses it; a weight that is not
+/// finite is an error.
 ///
 /// `config` must describe the adapter: it is that of an expert of the same layout.
 pub fn save(
@@ -63,10 +66,7 @@ pub fn save(
         let described = config.rank_and_scale(&module.name);
         assert_eq!(described, Ok((module.rank, module.scale)), "module {}", module.name);
     }
-    if !may_be_replaced(dir)? {
-        let what = "exists and is not an adapter, wanted a folder that may be replaced";
-        return Err(Error::input(dir, what));
-    }
+    check_place(dir)?;
     if let Some(parent) = dir.parent() {
         fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
     }
@@ -83,19 +83,31 @@ pub fn save(
     write_dir_atomic(dir, |partial| {
         tensors::write(&partial.join(WEIGHTS_FILE), &tensors, dtype, &metadata)?;
         write_text(&partial.join(CONFIG_FILE), &config.to_json())?;
-        write_text(&partial.join("README.md"), &model_card(config, readme))
+        write_text(&partial.join(CARD_FILE), &model_card(config, readme))
     })
 }
 
-/// Nothing there, an empty folder, or an adapter.
-fn may_be_replaced(dir: &Path) -> Result<bool> {
-    if !dir.exists() || dir.join(CONFIG_FILE).exists() {
-        return Ok(true);
+/// Whether an adapter may be written to the folder `dir`: nothing there, an empty folder, or an
+/// adapter and nothing else.
+///
+/// # Errors
+/// What would be lost, by name.
+pub fn check_place(dir: &Path) -> Result<()> {
+    check_named(dir)?;
+    if !dir.exists() {
+        return Ok(());
     }
     if !dir.is_dir() {
-        return Ok(false);
+        return Err(Error::input(dir, "is no folder, wanted one that may be replaced"));
     }
-    Ok(fs::read_dir(dir).map_err(Error::io(dir, "list"))?.next().is_none())
+    for entry in fs::read_dir(dir).map_err(Error::io(dir, "list"))? {
+        let name = entry.map_err(Error::io(dir, "list"))?.file_name();
+        if ![CONFIG_FILE, WEIGHTS_FILE, CARD_FILE].iter().any(|own| name == *own) {
+            let what = format!("holds {name:?}, wanted a folder of nothing but an adapter");
+            return Err(Error::input(dir, what));
+        }
+    }
+    Ok(())
 }
 
 /// The text under the front matter by which the Hugging Face hub knows an adapter.

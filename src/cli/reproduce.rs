@@ -31,7 +31,8 @@ pub struct ReproduceArgs {
     /// The number of a table of the paper.
     #[arg(long, value_name = "N")]
     pub table: u32,
-    /// Base model, experts and tasks: see suites/paper.toml for a template.
+    /// "mini", which is built in, or a file that names base model, experts and tasks:
+    /// suites/paper.toml is a template.
     #[arg(long, value_name = "FILE.toml")]
     pub testbed: PathBuf,
     /// How large.

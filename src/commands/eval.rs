@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Format, options, print_as};
+use super::{Format, is_same, options, print_as};
 use crate::adapter::Expert;
 use crate::cli::EvalArgs;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::check_writable;
 use crate::model::locate::locate;
 use crate::model::lora::Places;
 use crate::model::memory::Held;
@@ -29,6 +30,12 @@ pub fn run(args: EvalArgs, format: Format) -> Result<()> {
     let options = options(&args.run)?;
     let split = Split::from(args.split);
     let task = Task::open(&args.task, args.mode.into())?;
+    if let Some(path) = &args.predictions {
+        if task.inputs.iter().any(|input| is_same(input, path)) {
+            return Err(Error::input(path, "is a file of the task, wanted another"));
+        }
+        check_writable(path)?;
+    }
     let expert = args.adapter.as_deref().map(Expert::open).transpose()?;
     let held = expert.as_ref().map_or(Held::default(), |expert| Held::of(expert.layout(), 1));
     let base = Base::open(&locate(&args.base)?, options, held)?;

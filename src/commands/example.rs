@@ -65,9 +65,10 @@ pub fn run(args: ExampleArgs, format: Format) -> Result<()> {
     example::write_task(out, dev, test)?;
     example::write_prompts(&out.join("prompts.jsonl"), dev)?;
 
+    let at = |name: &str| out.join(name).to_string_lossy().into_owned();
     let made = json!({
-        "base": out.join("base"), "experts": out.join("experts"), "task": out.join("task.toml"),
-        "prompts": out.join("prompts.jsonl"),
+        "base": at("base"), "experts": at("experts"), "task": at("task.toml"),
+        "prompts": at("prompts.jsonl"),
     });
     print_as(format, &made, |_| {
         let out = out.display();

@@ -1,12 +1,11 @@
 //! `model-swarms merge`: one adapter of several, by a formula and without a task.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Format, print_as};
+use super::{Format, check_out, print_as};
 use crate::adapter::{Expert, ModuleLayout, folders, save};
 use crate::baseline::merge::{
     BaseOf, DareTies, Divide, Election, Form, Grain, Masks, Merged, Method, Rescale, Space, Ties,
@@ -25,7 +24,7 @@ const DENSITY: f64 = 0.5;
 pub fn run(args: MergeArgs, format: Format) -> Result<()> {
     check_options(&args)?;
     let experts = open_experts(&args.experts)?;
-    refuse_input_as_output(&experts, &args.out)?;
+    check_out(&args.out, &experts)?;
     let (method, parameters) = method(&args, experts.len());
     let space = args.space.unwrap_or(match args.method {
         MethodArg::Linear | MethodArg::Slerp => SpaceArg::Factor,
@@ -59,7 +58,7 @@ pub fn run(args: MergeArgs, format: Format) -> Result<()> {
         "exact": merged.form != Form::Factors,
         "ranks": [ranks.clone().min(), ranks.max()],
         "dtype": merged.dtype.to_string(),
-        "adapter": args.out,
+        "adapter": args.out.to_string_lossy(),
     });
     let summary = summary(&found, &merged);
     let card = format!(
@@ -101,17 +100,6 @@ fn open_experts(paths: &[PathBuf]) -> Result<Vec<Expert>> {
     // Checked side by side; the first in order gives the error.
     let opened: Vec<Result<Expert>> = paths.par_iter().map(|path| Expert::open(path)).collect();
     opened.into_iter().collect()
-}
-
-fn refuse_input_as_output(experts: &[Expert], out: &Path) -> Result<()> {
-    let Ok(out_path) = fs::canonicalize(out) else { return Ok(()) };
-    for expert in experts {
-        let dir = fs::canonicalize(expert.dir()).map_err(Error::io(expert.dir(), "resolve"))?;
-        if dir == out_path {
-            return Err(Error::input(out, "is one of the experts, wanted another folder"));
-        }
-    }
-    Ok(())
 }
 
 /// The method with all its parameters, and these as they are reported.

@@ -16,9 +16,11 @@ pub mod reproduce;
 pub mod search;
 pub mod testbed;
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::adapter::{Expert, check_place};
 use crate::backend::Precision;
 use crate::backend::cpu::Isa;
 #[cfg(feature = "cuda")]
@@ -111,6 +113,23 @@ fn open_testbed(path: &Path) -> Result<Testbed> {
         return Testbed::open(&shipped::folder()?.join("testbed.toml"));
     }
     Testbed::open(path)
+}
+
+/// Whether an adapter made of these experts may be written to the folder `out`.
+fn check_out(out: &Path, experts: &[Expert]) -> Result<()> {
+    check_place(out)?;
+    if experts.iter().any(|expert| is_same(expert.dir(), out)) {
+        return Err(Error::input(out, "is one of the experts, wanted another folder"));
+    }
+    Ok(())
+}
+
+/// Whether both are there, and one and the same.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
 }
 
 /// Writes to standard output; a reader that has gone away is no error.

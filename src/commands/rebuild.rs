@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Format, print_as};
+use super::{Format, check_out, is_same, print_as};
 use crate::adapter::{Adapter, Pool, materialise, save};
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::buffer::Buffer;
@@ -45,6 +45,10 @@ pub fn run(args: RebuildArgs, format: Format) -> Result<()> {
     };
     let pool = Pool::open(&experts)?;
     check_experts(&pool, &experts, recording.header())?;
+    check_out(&args.out, &pool.experts)?;
+    if is_same(&args.run.join("best"), &args.out) {
+        return Err(Error::input(&args.out, "is the run's result, wanted another folder"));
+    }
     let row = &record.coefficients[args.particle];
     let adapter = match recording.header().settings.state {
         State::Coefficients => materialise(isa, &pool, &[row]).remove(0),
@@ -52,7 +56,7 @@ pub fn run(args: RebuildArgs, format: Format) -> Result<()> {
     };
     let found = json!({
         "iteration": args.iteration, "particle": args.particle, "utility": record.f[args.particle],
-        "coefficients": row, "adapter": args.out,
+        "coefficients": row, "adapter": args.out.to_string_lossy(),
     });
     let card = format!(
         "# Particle {} of iteration {} of a Model Swarms search\n\nUtility {} on the validation \

@@ -12,6 +12,6 @@ pub fn run(args: ReportArgs, format: Format) -> Result<()> {
     let sections = args.runs.iter().map(|run| Section::open(run)).collect::<Result<Vec<_>>>()?;
     Page::of(sections).write(&args.out)?;
     let path = args.out.join("report.html");
-    let report = json!({"report": path, "runs": args.runs.len()});
+    let report = json!({"report": path.to_string_lossy(), "runs": args.runs.len()});
     print_as(format, &report, |_| format!("wrote {}\n", path.display()))
 }

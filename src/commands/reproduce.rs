@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{BUILT_IN, Format, open_testbed, options, print_as};
 use crate::cli::ReproduceArgs;
 use crate::error::{Error, Result};
+use crate::files::check_writable;
 use crate::plan::slug;
 use crate::report::{Page, Section};
 use crate::reproduce::{Expected, Marks, Request, Results, embedded, in_print, reproduce, text};
@@ -29,6 +30,7 @@ pub fn run(args: ReproduceArgs, format: Format) -> Result<()> {
         None if args.testbed == Path::new(BUILT_IN) => embedded(&request)?,
         None => None,
     };
+    args.write_expected.as_deref().map_or(Ok(()), check_writable)?;
     let results = reproduce(&request, &mut |line| eprintln!("{line}"))?;
     Page::of(vec![Section::of_table(&results)?]).write(&request.out)?;
     let printed = in_print(results.item)?;
@@ -51,7 +53,7 @@ fn suite(table: u32) -> Result<Suite> {
         None => {
             let known: Vec<String> =
                 TABLES.iter().map(|(number, _, _)| number.to_string()).collect();
-            let what = format!("no suite for table {table}, there are {}", known.join(", "));
+            let what = format!("no suite for table {table}, wanted one of {}", known.join(", "));
             Err(Error::Usage(what))
         }
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::backend::Precision;
 use crate::error::{Error, Result};
 use crate::files::{read_text, sha256_of, take, write_atomic};
 use crate::plan::Job;
@@ -65,10 +66,17 @@ mod on_one_line {
 }
 
 /// What a cell is made of, in 64 hexadecimal digits: the program's version, the experts in their
-/// order, the input files by role and SHA-256, and the job.
-pub fn fingerprint(job: &Job, experts: &[String], files: &BTreeMap<&str, &str>) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let made_of = json!({"version": version, "experts": experts, "sha256": files, "job": job});
+/// order, the input files by role and SHA-256, the job, and how exact the device computes.
+pub fn fingerprint(
+    job: &Job,
+    experts: &[String],
+    files: &BTreeMap<&str, &str>,
+    precision: Precision,
+) -> String {
+    let made_of = json!({
+        "version": env!("CARGO_PKG_VERSION"), "experts": experts, "sha256": files, "job": job,
+        "precision": precision,
+    });
     sha256_of(made_of.to_string().as_bytes())
 }
 

@@ -18,6 +18,8 @@ mod verdicts;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 pub use cells::CellRecord;
 pub use expected::{Expected, embedded};
 pub use results::{CellReport, ColumnReport, Results, Without, table_name};
@@ -25,9 +27,10 @@ pub use stars::StarReport;
 pub use table::{ABOUT_STARS, Marks, Place, Shown, Spent, reasons, shown, spent, text};
 pub use verdicts::{VerdictReport, verdict_text};
 
+use crate::backend::Precision;
 use crate::claims::{Cells, printed};
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{read_text, write_atomic};
 use crate::plan::{CellPlan, Job, Plan, Work, file_name};
 use crate::run::evaluate::{Evaluator, Options};
 use crate::suite::{self, Item, Scale, Suite};
@@ -98,9 +101,11 @@ pub fn reproduce(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Results
     let ready = find(request, say)?;
     let plan = Plan::new(suite, *scale, &ready.found, &request.seeds())?;
     let folder = cells::folder(&request.out)?;
+    refuse_other_seeds(request)?;
     let (found, options) = (&ready.found, request.options);
     let (inputs, base) = Inputs::open(testbed, suite, found, &ready.base, *scale, options)?;
-    let columns = columns(plan, &ready.found, &inputs, &folder)?;
+    let precision = options.device.precision();
+    let columns = columns(plan, &ready.found, &inputs, precision, &folder)?;
 
     let mut evaluator = Evaluator::new(base, ready.first_task, request.options.batch);
     for task in columns.iter().filter_map(|column| column.task.as_ref()) {
@@ -125,6 +130,25 @@ pub fn reproduce(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Results
         reports.extend(compute(&inputs, &evaluator, column.cells, say)?);
     }
     finish(request, ready.found, &inputs, sha256, reports)
+}
+
+/// A folder holds one table: that of other seeds is not written over.
+fn refuse_other_seeds(request: &Request) -> Result<()> {
+    #[derive(Deserialize)]
+    struct There {
+        seeds: Vec<u64>,
+    }
+    let path = request.out.join("results.json");
+    if !path.exists() {
+        return Ok(());
+    }
+    let there: There = serde_json::from_str(&read_text(&path)?)
+        .map_err(|error| Error::input(&path, error.to_string()))?;
+    if there.seeds != request.seeds() {
+        let what = format!("is of seed {:?}, wanted another folder", there.seeds);
+        return Err(Error::input(&path, what));
+    }
+    Ok(())
 }
 
 /// What the testbed has, with tasks cut to the scale's sizes; an error if nothing can be computed.
@@ -157,7 +181,13 @@ fn find(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Ready> {
 }
 
 /// The columns of the plan, with the cells that are known already.
-fn columns(plan: Plan, found: &Inventory, inputs: &Inputs, folder: &Path) -> Result<Vec<Column>> {
+fn columns(
+    plan: Plan,
+    found: &Inventory,
+    inputs: &Inputs,
+    precision: Precision,
+    folder: &Path,
+) -> Result<Vec<Column>> {
     let experts: Vec<String> = inputs.pool().names().into_iter().map(String::from).collect();
     let mut columns = Vec::new();
     for (column, task) in plan.columns.into_iter().zip(&found.tasks) {
@@ -179,7 +209,7 @@ fn columns(plan: Plan, found: &Inventory, inputs: &Inputs, folder: &Path) -> Res
             let own = inputs.own_sha256(&job.method);
             let files = [&inputs.sha256, &sha256].into_iter().chain(own).flatten();
             let files = files.map(|(role, hash)| (role.as_str(), hash.as_str())).collect();
-            let fingerprint = cells::fingerprint(&job, &experts, &files);
+            let fingerprint = cells::fingerprint(&job, &experts, &files, precision);
             let path = folder.join(file_name(&column.name, &row, seed));
             cells.push(match cells::read(&path, &fingerprint)? {
                 Some(record) => Slot::Known(CellReport::Computed(Box::new(record))),
@@ -267,6 +297,7 @@ fn finish(
         testbed: request.testbed.name.clone(),
         scale: request.scale,
         seeds: request.seeds(),
+        precision: request.options.device.precision(),
         version: env!("CARGO_PKG_VERSION").to_string(),
         splits: suite.splits.clone(),
         sizes: suite.sizes(request.scale).clone(),

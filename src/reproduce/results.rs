@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cells::CellRecord;
 use super::stars::StarReport;
 use super::verdicts::VerdictReport;
+use crate::backend::Precision;
 use crate::stats::{Summary, summarize};
 use crate::suite::{Grid, Item, Row, Scale, SearchDefaults, Sizes};
 use crate::testbed::Missing;
@@ -24,6 +25,8 @@ pub struct Results {
     pub scale: Scale,
     /// The suite's seeds, or those in their place.
     pub seeds: Vec<u64>,
+    /// How exact the device computed.
+    pub precision: Precision,
     /// The program's version.
     pub version: String,
     /// The splits that are reported.

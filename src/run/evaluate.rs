@@ -31,7 +31,7 @@ pub struct Base {
     dir: PathBuf,
 }
 
-/// How a base is opened; none of it changes a result.
+/// How a base is opened; none of it changes a result but the device's precision.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// What runs models.
@@ -128,13 +128,16 @@ impl Evaluator {
 
     /// Whether every prompt of the split can be run; finds before a search what would stop it.
     pub fn check(&self, split: Split) -> Result<()> {
+        let of_task = |error: Error| {
+            Error::input(&self.task.inputs[0], format!("{} split: {error}", split.name()))
+        };
         for part in &self.task.parts {
             match part.work(split)? {
                 Work::Generate { prompts, max_new_tokens, form, .. } => {
-                    self.base.tokens(&prompts, form, max_new_tokens)?;
+                    self.base.tokens(&prompts, form, max_new_tokens).map_err(of_task)?;
                 }
                 Work::LogLikelihood(texts) => {
-                    self.scored_tokens(&texts)?;
+                    self.scored_tokens(&texts).map_err(of_task)?;
                 }
                 Work::Command { .. } | Work::Rate { .. } => {}
             }

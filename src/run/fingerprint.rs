@@ -7,11 +7,21 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::adapter::Pool;
+use crate::backend::Precision;
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomic};
 use crate::mode::Mode;
 use crate::swarm::Header;
 use crate::swarm::settings::Settings;
+
+/// What is read of a base besides its weights.
+const BASE_FILES: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+];
 
 /// `run.toml`: enough to repeat the run, and to know whether it is the same.
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +32,8 @@ pub struct RunFile {
     pub seed: u64,
     /// Whose defaults the settings started from.
     pub mode: Mode,
+    /// How exact the device computed.
+    pub precision: Precision,
     /// The base model, as given.
     pub base: String,
     /// The pool's folder, as given.
@@ -50,7 +62,7 @@ pub fn hashes(
     task_files: &[PathBuf],
 ) -> Result<BTreeMap<String, String>> {
     let mut files: Vec<(String, PathBuf)> = Vec::new();
-    for name in ["config.json", "generation_config.json", "tokenizer.json"] {
+    for name in BASE_FILES {
         if base_dir.join(name).exists() {
             files.push((format!("base/{name}"), base_dir.join(name)));
         }

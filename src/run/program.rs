@@ -53,7 +53,7 @@ pub fn run_program(program: &[String], directory: &Path, input: Input) -> Result
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said: Vec<&str> = said.trim().lines().collect();
-        let last = said.last().copied().unwrap_or_default();
+        let last = said.last().copied().unwrap_or("without a word on standard error");
         return Err(Error::input(&program[0], format!("ended with {}: {last}", output.status)));
     }
     // Who has answered without reading to the end has lacked nothing.

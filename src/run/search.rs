@@ -109,6 +109,7 @@ pub fn search(request: &Request) -> Result<Results> {
         version: env!("CARGO_PKG_VERSION"),
         seed: request.seed,
         mode: request.mode,
+        precision: request.options.device.precision(),
         base: request.base.clone(),
         experts: request.experts.display().to_string(),
         task: request.task.display().to_string(),
@@ -116,7 +117,9 @@ pub fn search(request: &Request) -> Result<Results> {
         sha256: hashes(base.dir(), &weight_files, inputs.pool(), task_files)?,
     };
     let names: Vec<String> = inputs.pool().names().into_iter().map(String::from).collect();
-    let fingerprint = serde_json::json!({"version": run_file.version, "sha256": run_file.sha256});
+    let fingerprint = serde_json::json!({
+        "version": run_file.version, "precision": run_file.precision, "sha256": run_file.sha256,
+    });
     let header =
         Header::new(request.seed, request.mode, request.settings.clone(), names, fingerprint);
     prepare_directory(&request.out)?;

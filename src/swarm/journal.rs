@@ -34,28 +34,34 @@ pub struct Journal {
     recording: Option<Recording>,
 }
 
+const RECORDED: &str = "a run is recorded here; resume it or choose another";
+
 impl Journal {
     /// Opens the journal at `path` for a run of `header`. Resuming cuts off a last line that was
-    /// not completed, and refuses a journal of another run, naming the first field that differs.
+    /// not completed, and refuses a journal of another run, naming the first field that differs. A
+    /// run that ended before it had measured anything is none.
     pub fn open(path: &Path, header: &Header, start: Start) -> Result<Self> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        match start {
-            Start::Fresh => options.create_new(true),
-            Start::Resume => options.create(true).truncate(false),
-        };
-        if start == Start::Fresh && path.exists() {
-            return Err(Error::input(path, "a run is recorded here; resume it or choose another"));
-        }
+        options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(path).map_err(Error::io(path, "open"))?;
         take(&file, path, "another process is running this search")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-        let recording = Recording::parse(path, &bytes)?;
+        let recorded = match Recording::parse(path, &bytes) {
+            // Nothing was measured: a mistake in the inputs, say, which may be mended by now.
+            Ok(recording) => recording.filter(|recording| !recording.is_empty()),
+            Err(_) if start == Start::Fresh => return Err(Error::input(path, RECORDED)),
+            Err(error) => return Err(error),
+        };
+        let recording = match (recorded, start) {
+            (Some(_), Start::Fresh) => return Err(Error::input(path, RECORDED)),
+            (recording, _) => recording,
+        };
         if let Some(recording) = &recording {
             recording.check_header(header)?;
         }
-        let kept = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let last = recording.as_ref().and_then(|_| bytes.iter().rposition(|&byte| byte == b'\n'));
+        let kept = last.map_or(0, |end| end + 1);
         file.set_len(kept as u64).map_err(Error::io(path, "shorten"))?;
         file.seek(SeekFrom::End(0)).map_err(Error::io(path, "seek in"))?;
         let is_new = recording.is_none();

@@ -32,7 +32,7 @@ impl<S: Space> Search<S> {
     ) -> Result<Option<usize>> {
         assert!(self.next > 0, "newcomers are compared with g, which iteration 0 finds");
         if !utility.is_finite() {
-            return Err(Error::Check(format!(
+            return Err(Error::Usage(format!(
                 "the utility of a new expert is {utility}; it must be a finite number"
             )));
         }

@@ -214,8 +214,9 @@ impl<S: Space> Search<S> {
             weights.push(a);
             let here = self.space.coefficients().location(particle);
             if here.iter().any(|c| !c.is_finite()) {
-                return Err(Error::Check(format!(
-                    "iteration {k}: particle {particle} has left the finite numbers"
+                return Err(Error::Usage(format!(
+                    "iteration {k}: particle {particle} has left the finite numbers; smaller \
+                     steps keep it there (--set step, step_factor)"
                 )));
             }
         }
@@ -235,7 +236,7 @@ impl<S: Space> Search<S> {
         assert_eq!(utilities.len(), evaluated.len(), "one utility per evaluated particle");
         for (&particle, utility) in evaluated.iter().zip(utilities) {
             if !utility.is_finite() {
-                return Err(Error::Check(format!(
+                return Err(Error::Usage(format!(
                     "iteration {k}: the utility of particle {particle} is {utility}; it must be a \
                      finite number"
                 )));

@@ -86,7 +86,7 @@ fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
 fn softmax(what: &str, values: &[f64], temperature: f64) -> Result<Vec<f64>> {
     assert!(temperature > 0.0, "temperature {temperature}");
     if let Some((expert_idx, value)) = values.iter().enumerate().find(|(_, x)| !x.is_finite()) {
-        return Err(Error::Check(format!(
+        return Err(Error::Usage(format!(
             "the {what} of expert {expert_idx} is {value}; it must be a finite number"
         )));
     }

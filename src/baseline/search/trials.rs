@@ -46,7 +46,7 @@ impl<'f, 'u> Trials<'f, 'u> {
         assert_eq!(utilities.len(), candidates.len(), "one utility per candidate");
         for (candidate, &utility) in candidates.iter().zip(&utilities) {
             if !utility.is_finite() {
-                return Err(Error::Check(format!(
+                return Err(Error::Usage(format!(
                     "the utility of call {} is {utility}; it must be a finite number",
                     self.utilities.len() + 1
                 )));
