@@ -100,12 +100,17 @@ pub fn check_place(dir: &Path) -> Result<()> {
     if !dir.is_dir() {
         return Err(Error::input(dir, "is no folder, wanted one that may be replaced"));
     }
+    let mut is_empty = true;
     for entry in fs::read_dir(dir).map_err(Error::io(dir, "list"))? {
+        is_empty = false;
         let name = entry.map_err(Error::io(dir, "list"))?.file_name();
         if ![CONFIG_FILE, WEIGHTS_FILE, CARD_FILE].iter().any(|own| name == *own) {
             let what = format!("holds {name:?}, wanted a folder of nothing but an adapter");
             return Err(Error::input(dir, what));
         }
+    }
+    if !is_empty && !dir.join(CONFIG_FILE).exists() {
+        return Err(Error::input(dir, "is not an adapter, wanted a folder that may be replaced"));
     }
     Ok(())
 }
