@@ -55,7 +55,8 @@ pub fn write_atomic(
     sync_parent(&place)
 }
 
-/// Whether a file can be written at `path`: asked before a long computation whose result goes there.
+/// Whether a file can be written at `path`: asked before a long computation whose result goes
+/// there.
 pub fn check_writable(path: &Path) -> Result<()> {
     if is_stream(path) {
         return Ok(());

@@ -145,11 +145,11 @@ fn what_must_be_there_is_planned_for() {
     let error = plan(Held { n_mixed: 10, ..swarm(20) }, 24).unwrap_err().to_string();
     assert!(error.contains("10 adapters 1.9 GiB") && error.contains("of 10 sequences"), "{error}");
     // One that is larger than the others, by itself; where it fits, as many small ones do.
-    let alone = |n: usize| plan(swarm(n).and_alone(15 * ADAPTER_LEN, 240), 25).unwrap();
+    let alone = |n: usize| plan(swarm(n).and_alone(15 * ADAPTER_LEN, 240), 24).unwrap();
     assert_eq!((alone(2).n_adapters, alone(2).adapter_bytes), (2, 15 * one));
     assert!((15..20).contains(&alone(20).n_adapters), "{:?}", alone(20));
     assert_eq!(alone(20).adapter_bytes, alone(20).n_adapters * one);
-    assert_eq!(alone(2).row_bytes, plan(swarm(2), 25).unwrap().row_bytes + 4 * (256 - 32));
+    assert_eq!(alone(2).row_bytes, plan(swarm(2), 24).unwrap().row_bytes + 4 * (256 - 32));
     let error = plan(swarm(20).and_alone(15 * ADAPTER_LEN, 240), 20).unwrap_err().to_string();
     assert!(error.contains("the largest adapter 2.8 GiB"), "{error}");
     // Adapters of several layouts.

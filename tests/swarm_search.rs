@@ -256,7 +256,7 @@ fn a_utility_that_is_no_number_is_an_error() {
             f[7] = bad;
             Ok(f)
         });
-        let Err(Error::Check(what)) = result else { panic!("{bad} was accepted") };
+        let Err(Error::Usage(what)) = result else { panic!("{bad} was accepted") };
         assert!(what.contains("iteration 0") && what.contains("particle 7"), "{what}");
     }
 }
