@@ -70,6 +70,10 @@ fn prompts_that_cannot_be_continued() {
     fs::write(&prompts, "{\"id\": 1, \"prompt\": \"x\"}\n").unwrap();
     let command = inputs.generate(&prompts, usize::MAX);
     run_refused("an endless answer", command, &["line 1", "the model takes 8192"]);
+    edit_json(&inputs.data, |data| data["test"][0]["question"] = "x ".repeat(9000).into());
+    let search = inputs.search(&inputs.folder.join("run"), &["populate=off"]);
+    let wanted = &["task.toml: test split: ", "prompt 0 has 18035 tokens"];
+    run_refused("a question too long", search, wanted);
 }
 
 #[test]
@@ -178,6 +182,9 @@ fn runs_that_cannot_be_taken_up() {
     check("a cut line", &cut, RESUME, &[name, "line 3: EOF"]);
     let foreign = journal(|lines| lines[1] = "something else".into());
     check("a foreign line", &foreign, RESUME, &[name, "line 2: expected value"]);
+    let fast = journal(|lines| lines[0] = lines[0].replace("\"exact\"", "\"fast\""));
+    let wanted = "line 1: fingerprint.precision is \"fast\", but this run asks for \"exact\"";
+    check("another precision", &fast, RESUME, &["run/journal.jsonl", wanted]);
     let lost = journal(|lines| drop(lines.remove(2)));
     check("a lost line", &lost, RESUME, &[name, "line 3: iteration is 2, wanted 1"]);
     let header = journal(|lines| drop(lines.remove(0)));
