@@ -34,8 +34,6 @@ pub struct Journal {
     recording: Option<Recording>,
 }
 
-const RECORDED: &str = "a run is recorded here; resume it or choose another";
-
 impl Journal {
     /// Opens the journal at `path` for a run of `header`. Resuming cuts off a last line that was
     /// not completed, and refuses a journal of another run, naming the first field that differs. A
@@ -47,15 +45,14 @@ impl Journal {
         take(&file, path, "another process is running this search")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-        let recorded = match Recording::parse(path, &bytes) {
-            // Nothing was measured: a mistake in the inputs, say, which may be mended by now.
-            Ok(recording) => recording.filter(|recording| !recording.is_empty()),
-            Err(_) if start == Start::Fresh => return Err(Error::input(path, RECORDED)),
-            Err(error) => return Err(error),
-        };
-        let recording = match (recorded, start) {
-            (Some(_), Start::Fresh) => return Err(Error::input(path, RECORDED)),
-            (recording, _) => recording,
+        // Where nothing was measured, it was a mistake in the inputs, say, that is mended by now.
+        let measured = |found: Option<Recording>| found.filter(|recording| !recording.is_empty());
+        let recording = match (Recording::parse(path, &bytes).map(measured), start) {
+            (Ok(Some(_)) | Err(_), Start::Fresh) => {
+                let what = "a run is recorded here; resume it or choose another";
+                return Err(Error::input(path, what));
+            }
+            (recording, _) => recording?,
         };
         if let Some(recording) = &recording {
             recording.check_header(header)?;

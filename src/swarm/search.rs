@@ -216,7 +216,7 @@ impl<S: Space> Search<S> {
             if here.iter().any(|c| !c.is_finite()) {
                 return Err(Error::Usage(format!(
                     "iteration {k}: particle {particle} has left the finite numbers; smaller \
-                     steps keep it there (--set step, step_factor)"
+                     steps keep it there (settings step and step_factor)"
                 )));
             }
         }

@@ -50,8 +50,8 @@ pub struct Chip {
     pub shared_bytes: usize,
 }
 
-/// Of a block's shared memory, what kernels may have whose size launches choose: of those that have
-/// some, none has more than this of fixed size, in bytes.
+/// Bytes of shared memory of fixed size, at most, in kernels that also have some whose size the
+/// launch chooses; a block's limit is for both together.
 pub const FIXED_SHARED_BYTES: usize = 512;
 
 /// Chips that have instructions of their own.
